@@ -1,0 +1,70 @@
+// Package ui is the vocabulary between the conversation at the door and
+// everything that shows it: the kiosk page, the event stream, a lamp, a display.
+// It imports the standard library only, so the words here are strings where the
+// domain has types.
+//
+// Whoever shows may be slow, or absent. Nothing here is ever waited for between a
+// tap and its commit, and each display has a mailbox in which only the newest
+// screen stays.
+package ui
+
+import "time"
+
+// Result is the answer to one tap, sent once, after the commit (or after the
+// commit failed). Its JSON form is the `result` event.
+type Result struct {
+	Outcome  string    `json:"outcome"` // stored, duplicate, unknown_badge, misread, not_stored
+	PunchID  string    `json:"punch_id,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
+	Kind     string    `json:"kind,omitempty"` // in, out, go-out, return
+	Employee string    `json:"employee_no,omitempty"`
+	Name     string    `json:"name,omitempty"` // already masked where the site wants that
+	Time     time.Time `json:"time"`           // in the device's zone, to the millisecond
+	Reader   string    `json:"reader,omitempty"`
+	Clock    string    `json:"clock"` // synced, holdover, unset
+	Language string    `json:"-"`     // the person's own, "" for the device's
+}
+
+// Screen is all that a display needs to draw.
+type Screen struct {
+	Kind   string  `json:"kind"`   // the kind the next tap gets; "" when it follows the person's own last punch
+	Why    string  `json:"why"`    // chosen, schedule or person: where Kind comes from
+	Result *Result `json:"result"` // shown full screen while not nil
+	Clock  string  `json:"clock"`  // synced, holdover, unset
+	// Choose until: when a chosen kind falls back; zero if none was chosen.
+	Until   time.Time `json:"until,omitzero"`
+	Readers []Reader  `json:"readers"` // in configured order
+}
+
+// Reader is how a reader fares.
+type Reader struct {
+	Name  string `json:"name"`
+	State string `json:"state"` // ok or down
+}
+
+// Cue is what lamp and tone should say.
+type Cue string
+
+// The cues. Patterns differ in rhythm, not only in pitch or colour.
+const (
+	CueIn        Cue = "in"        // stored 上班
+	CueOut       Cue = "out"       // stored 下班
+	CueGoOut     Cue = "go-out"    // stored 外出
+	CueReturn    Cue = "return"    // stored 外歸
+	CueDuplicate Cue = "duplicate" // answered, not sent
+	CueUnknown   Cue = "unknown"   // stored, nobody knows the badge
+	CueMisread   Cue = "misread"   // try again
+	CueNotStored Cue = "not-stored"
+)
+
+// Display draws screens. Show may be slow; it is called by a goroutine of its
+// own, never at the same time twice, and only with the newest screen.
+type Display interface {
+	Show(Screen)
+}
+
+// Sounder plays cues. Play may take as long as the pattern lasts; it is called by
+// a goroutine of its own, and a newer cue replaces one that waits.
+type Sounder interface {
+	Play(Cue)
+}
