@@ -1,4 +1,56 @@
-// Package drain delivers the outbox to one destination per worker.
+// Package drain delivers the outbox to the remote systems, one [Worker] per
+// destination, each at its own pace. A fault at one never delays another, nor the
+// next tap.
+//
+// Which part do I want? A remote system is a [Destination]: it turns a batch into
+// calls and answers into verdicts, and knows nothing of waiting. Its calls go
+// through a client of [NewClient], which holds the ceiling ([Pace]) and every
+// time limit. The [Worker] does the rest: it reads the [Log], offers batches, has
+// the verdicts made durable, and waits when it should. The suite in draintest is
+// what every Destination must survive.
+//
+// # The protocol
+//
+// A punch has one of four fates at a destination. Accept: the far side has it.
+// Refuse: it never will as it is; the punch is parked for a person with the far
+// side's words, and those behind it go on. Skip: not meant for this destination.
+// Keep, the zero value: nothing is known, it stays and is sent again.
+//
+//   - Sending is repeatable. A stop, a crash, a power cut and a lost answer are the
+//     same case: whatever has no durable verdict is sent again, byte for byte the
+//     same. Delivery is at least once; a far side that has an idempotency key makes
+//     it once.
+//   - One batch at a time, in order of sequence. So a person's punches arrive in
+//     the order of the taps, and no two calls race.
+//   - A verdict counts when the log has it on the medium. If that fails, the same
+//     verdicts are settled again, and nothing is sent meanwhile: sending more while
+//     nothing can be remembered would only make duplicates.
+//   - Outages have no limit on tries and never cost a punch. Waits double from 1 s
+//     to 5 min with full jitter, so that forty clocks after a power cut do not come
+//     back as one. Every punch kept and no error is an outage as well: it never
+//     becomes a hot loop.
+//   - [Busy] stops the whole destination for as long as the far side said, and
+//     longer each further time.
+//   - [token.Denied] stops it until a person acts; it is probed at 5 to 15 minutes.
+//     [Worker.Kick] ends the wait.
+//   - An empty queue costs nothing: the worker sleeps until [Log.Changed].
+//   - A failing destination is logged once per different message, its recovery once
+//     with how long it was down.
+//
+// Punches by nobody (an unknown badge) are parked here, before any far side sees
+// them, and come back in their old place when the roster learns the badge.
+//
+// # The ceiling
+//
+// "At most 30 calls a second" is, to the far side, a promise about any second that
+// it cares to look at. A token bucket of 30 lets 60 through in the second after an
+// idle spell; windows counted at the sender break when the network delays one call
+// more than the next. [Pace] needs no clock but its own and no assumption about the
+// network; see there.
+//
+// Calls are HTTP/1.1 on purpose: a call that is given up closes its connection, so
+// that it cannot arrive later, and the transport never repeats a POST that may have
+// been seen. Under HTTP/2 neither can be promised.
 package drain
 
 import (
@@ -30,8 +82,21 @@ type Destination interface {
 	// repeatable: the same punches give the same bytes. A verdict may be missing,
 	// which means Keep. An error means "nothing known beyond these verdicts, keep
 	// the rest": *Busy inside it says not before when, *token.Denied that a person
-	// must act, anything else is an outage.
+	// must act, anything else is an outage. Errors hold no secret, no token and no
+	// person's name: they are logged and shown as they are.
+	//
+	// The batch holds at least one punch; each has an employee, and none is a
+	// duplicate tap. Send returns soon after ctx is done. It is never called by two
+	// goroutines at once. A punch that would be kept for ever is the destination's
+	// to refuse: a full batch of kept ones stops those behind it.
 	Send(ctx context.Context, batch []punch.Punch) ([]punch.Verdict, error)
+}
+
+// Resetter is a Destination that remembers refusals, most likely in a
+// [token.Cache]. The worker calls Reset before each probe after a Denied, and at
+// a [Worker.Kick], then from another goroutine than Send's, perhaps during one.
+type Resetter interface {
+	Reset()
 }
 
 // Busy is inside an error when the far side asked for quiet: the whole

@@ -1,0 +1,374 @@
+package drain
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	tlsTimeout  = 10 * time.Second
+	callTimeout = 60 * time.Second // default of ClientOptions.Timeout
+	idleTimeout = 90 * time.Second
+	headerLimit = 64 << 10 // bytes of an answer's header
+)
+
+// ClientOptions are the settings of a destination's HTTP client.
+type ClientOptions struct {
+	// Pace is the destination's ceiling. Required.
+	Pace *Pace
+	// Timeout is how long one call may take from leaving to the last byte of its
+	// answer; 0 is 60 s. Waiting for the ceiling does not count.
+	Timeout time.Duration
+	// CAFile names a PEM file with root certificates that are trusted beside the
+	// system's, for example a company proxy's; "" for none.
+	CAFile string
+	// Proxy is the address of a proxy, http, https or socks5; "" for none. The
+	// environment is never asked.
+	Proxy string
+	// Observe hears of every call that left, once, when its answer was read or it
+	// failed: the HTTP status as text, or timeout, refused, dns, tls or error, and
+	// how long it took. It may be nil, and must not block.
+	Observe func(code string, took time.Duration)
+	// Transport takes the place of the network in tests.
+	Transport http.RoundTripper
+}
+
+// NewClient returns the client for all calls of one destination, those for tokens
+// and those for punches. It speaks HTTP/1.1, follows no redirect (a 3xx comes
+// back as it is), holds no cookies, and lets no idle connection live longer than
+// 90 s. Make calls with [Do], read answers with [ReadBody].
+func NewClient(o ClientOptions) (*http.Client, error) {
+	if o.Pace == nil {
+		return nil, errors.New("http client: no pace: every destination has a ceiling")
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = callTimeout
+	}
+	if o.Observe == nil {
+		o.Observe = func(string, time.Duration) {}
+	}
+	next := o.Transport
+	if next == nil {
+		t := &http.Transport{
+			DialContext:            dial,
+			TLSHandshakeTimeout:    tlsTimeout,
+			ResponseHeaderTimeout:  o.Timeout,
+			IdleConnTimeout:        idleTimeout,
+			MaxIdleConnsPerHost:    2,
+			MaxResponseHeaderBytes: headerLimit,
+			DisableCompression:     true, // answers are small, and a small one cannot unfold into a big one
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+			Protocols:              new(http.Protocols),
+		}
+		t.Protocols.SetHTTP1(true)
+		if o.CAFile != "" {
+			roots, err := roots(o.CAFile)
+			if err != nil {
+				return nil, err
+			}
+			t.TLSClientConfig.RootCAs = roots
+		}
+		if o.Proxy != "" {
+			u, err := url.Parse(o.Proxy)
+			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+				// Not the text itself: it may hold a password.
+				return nil, errors.New("proxy: not an address; write http://host:port, https://host:port or socks5://host:port")
+			}
+			t.Proxy = http.ProxyURL(u)
+		}
+		next = t
+	}
+	return &http.Client{
+		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe}),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// roots reads extra certificates.
+func roots(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("extra certificates: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil { // a system without any: these are all there are
+		pool = x509.NewCertPool()
+	}
+	n := 0
+	for rest := text; ; {
+		var b *pem.Block
+		if b, rest = pem.Decode(rest); b == nil {
+			break
+		}
+		if b.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("extra certificates: %s: holds a %q block; only certificates belong here", file, b.Type)
+		}
+		c, err := x509.ParseCertificate(b.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("extra certificates: %s: certificate %d: %w", file, n+1, err)
+		}
+		pool.AddCert(c)
+		n++
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("extra certificates: %s: holds no PEM certificate; it should begin with -----BEGIN CERTIFICATE-----", file)
+	}
+	return pool, nil
+}
+
+// dial opens a connection that is cut, not closed, when it goes down with a
+// question unanswered: the kernel would go on delivering what it holds for
+// minutes, and the call would arrive after its permit was used again.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	c, err := d.DialContext(ctx, network, addr)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return &line{Conn: c, tcp: tcp}, nil
+	}
+	return c, err
+}
+
+// line is a TCP connection that knows whether a question is open. It hides
+// TCPConn.ReadFrom, which would write past it.
+type line struct {
+	net.Conn
+	tcp  *net.TCPConn
+	open atomic.Bool
+}
+
+func (l *line) Write(p []byte) (int, error) {
+	l.open.Store(true)
+	return l.Conn.Write(p)
+}
+
+func (l *line) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if n > 0 {
+		l.open.Store(false)
+	}
+	return n, err
+}
+
+func (l *line) Close() error {
+	if l.open.Load() {
+		l.tcp.SetLinger(0)
+	}
+	return l.Conn.Close()
+}
+
+// watched limits a call's time, tells Observe of it, and turns what went wrong
+// into words that hold nothing secret.
+type watched struct {
+	next    http.RoundTripper
+	timeout time.Duration
+	observe func(string, time.Duration)
+}
+
+func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := r.Context()
+	ctx, cancel := context.WithTimeout(asked, t.timeout)
+	start := time.Now()
+	resp, err := t.next.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		e := t.explain(asked, err)
+		t.observe(e.code, time.Since(start))
+		return nil, e
+	}
+	code := strconv.Itoa(resp.StatusCode)
+	resp.Body = &plainBody{t, asked, atEnd(resp.Body, func(err error) {
+		cancel()
+		if err != nil {
+			code = t.explain(asked, err).code
+		}
+		t.observe(code, time.Since(start))
+	})}
+	return resp, nil
+}
+
+// plainBody turns the errors of reading an answer into plain words, too.
+type plainBody struct {
+	t     *watched
+	asked context.Context
+	io.ReadCloser
+}
+
+func (b *plainBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.t.explain(b.asked, err)
+	}
+	return n, err
+}
+
+// callError is a call that came to nothing, in words fit for a log: no query, no
+// header, no body.
+type callError struct {
+	code   string // for metrics: timeout, refused, dns, tls, error
+	text   string
+	unsent bool // certain that nothing of the request was sent
+	err    error
+}
+
+func (e *callError) Error() string { return e.text }
+func (e *callError) Unwrap() error { return e.err }
+
+// neverLeft reports whether err is certain to mean that the far side saw nothing.
+func neverLeft(err error) bool {
+	var e *callError
+	return errors.As(err, &e) && e.unsent
+}
+
+// explain puts an error of the network into words.
+func (t *watched) explain(asked context.Context, err error) *callError {
+	e := &callError{code: "error", err: err}
+	var (
+		dns     *net.DNSError
+		op      *net.OpError
+		verify  *tls.CertificateVerificationError
+		invalid x509.CertificateInvalidError
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		record  tls.RecordHeaderError
+		alert   tls.AlertError
+		network net.Error
+		errno   syscall.Errno
+	)
+	dialing := errors.As(err, &op) && op.Op == "dial"
+	timeout := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+	switch {
+	case asked.Err() != nil:
+		// Our own side called it off.
+		e.text, e.err = "given up: "+asked.Err().Error(), asked.Err()
+		if errors.Is(asked.Err(), context.DeadlineExceeded) {
+			e.code = "timeout"
+		}
+	case errors.As(err, &dns):
+		e.code, e.unsent = "dns", true
+		e.text = fmt.Sprintf("the name server did not answer for %s; check the network and its name server", dns.Name)
+		if dns.IsNotFound {
+			e.text = fmt.Sprintf("no such host: %s; check the address in the configuration, and the name server", dns.Name)
+		}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.code, e.unsent = "refused", true
+		e.text = "connection refused: nothing listens there"
+	case errors.As(err, &invalid):
+		e.code, e.unsent, e.text = "tls", true, "the certificate is not valid: "+x509Text(invalid, time.Now())
+	case errors.As(err, &unknown):
+		e.code, e.unsent = "tls", true
+		e.text = "the certificate is signed by an authority that this device does not know; if a company proxy stands between, put its root certificate into ca_file"
+	case errors.As(err, &name):
+		e.code, e.unsent = "tls", true
+		e.text = "the certificate is for another name; a portal or a wrong address stands between"
+	case errors.As(err, &verify):
+		e.code, e.unsent, e.text = "tls", true, "the certificate could not be checked"
+	case errors.As(err, &record):
+		e.code, e.unsent, e.text = "tls", true, "the far side does not speak TLS there; a portal or a wrong port"
+	case errors.As(err, &alert):
+		e.code, e.text = "tls", alert.Error()
+	case timeout && dialing:
+		e.code, e.unsent, e.text = "timeout", true, fmt.Sprintf("no connection within %v", min(dialTimeout, t.timeout))
+	case timeout:
+		e.code, e.text = "timeout", fmt.Sprintf("no complete answer within %v", t.timeout)
+	case dialing && errors.As(err, &errno):
+		e.unsent, e.text = true, "no connection: "+errno.Error()
+	case dialing:
+		e.unsent, e.text = true, "no connection"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.text = "the connection was closed before the answer was complete"
+	default:
+		// net/http quotes what it could not understand: not for a log.
+		e.text = "the connection broke, or the answer was not HTTP"
+	}
+	return e
+}
+
+// x509Text says what is wrong with a certificate, and whose clock it is likely to be.
+func x509Text(c x509.CertificateInvalidError, now time.Time) string {
+	const day = "2006-01-02 15:04 MST"
+	if c.Reason != x509.Expired || c.Cert == nil {
+		return c.Error()
+	}
+	today := now.UTC().Format(day)
+	if now.Before(c.Cert.NotBefore) {
+		return fmt.Sprintf("it begins on %s and this device's clock says %s: most likely the clock is wrong, set it",
+			c.Cert.NotBefore.UTC().Format(day), today)
+	}
+	return fmt.Sprintf("it ended on %s and this device's clock says %s: if the clock is right, the far side must renew it",
+		c.Cert.NotAfter.UTC().Format(day), today)
+}
+
+// Do makes a call and names it in the error: method, host and path. The error
+// holds no query, header or body, which http.Client.Do's would. The caller reads
+// the answer with [ReadBody], or closes its body.
+func Do(c *http.Client, r *http.Request) (*http.Response, error) {
+	resp, err := c.Do(r)
+	if err == nil {
+		return resp, nil
+	}
+	var e *callError
+	if !errors.As(err, &e) {
+		// Made by net/http itself, which quotes what it did not like.
+		e = &callError{code: "error", text: "the call could not be made or its answer not be understood", err: err}
+	}
+	return nil, fmt.Errorf("%s %s%s: %w", r.Method, r.URL.Host, r.URL.EscapedPath(), e)
+}
+
+// ErrTooLarge is inside ReadBody's error for an answer above its limit.
+var ErrTooLarge = errors.New("the answer is too large")
+
+// ReadBody reads an answer of at most max bytes to its end and closes it. The
+// error of a longer one is [ErrTooLarge]; what was read up to any error is
+// returned, too, and is not to be trusted as an answer.
+func ReadBody(resp *http.Response, max int64) ([]byte, error) {
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	if int64(len(b)) > max {
+		return b[:max], fmt.Errorf("%w: more than %d bytes", ErrTooLarge, max)
+	}
+	if err != nil {
+		return b, fmt.Errorf("reading the answer: %w", err)
+	}
+	return b, nil
+}
+
+// RetryAfter returns how long an answer asks to wait in its Retry-After header,
+// seconds or a date, 10 min at most. It is 0 where the header is missing, in the
+// past, or not understood. A date counts from the answer's own Date header where
+// it has one, for this device's clock may be wrong, else from now.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0
+	}
+	if strings.Trim(v, "0123456789") == "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n > int64(busyMost/time.Second) {
+			return busyMost // more digits than a number has: long
+		}
+		return time.Duration(n) * time.Second
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
+	}
+	return min(max(at.Sub(now), 0), busyMost)
+}

@@ -1,0 +1,168 @@
+package drain
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// rest is how long a permit stays at home: a second, and a millisecond on top for
+// clocks that run at different speeds. Linux slews its monotonic clock by at most
+// 500 ppm (adjtimex(2)), and a crystal is off by far less than another 500.
+const rest = time.Second + time.Millisecond
+
+// Pace is the ceiling of one destination: never more than n calls arrive at the
+// far side in any rolling second, token calls and retries included.
+//
+// It holds n permits. A call takes one, and the permit comes home when the answer
+// was read, or when the call failed and its connection was closed; a second after
+// that it may leave again. Why this holds without any assumption about network or
+// clocks: a call that arrives in [T, T+1s) was started before T+1s, and answered
+// after it arrived, so its permit was out or resting just before T+1s. There are
+// only n. The cost is that n permits make n/(1 + round trip) calls a second.
+//
+// A new Pace begins with every permit just come home: the calls of the process
+// before this one may have arrived a moment ago. Only the monotonic clock is
+// read, so steps of the wall clock change nothing. Callers are served in the order
+// in which they came, so that a token call is not starved by others.
+type Pace struct {
+	mu   sync.Mutex
+	home []time.Time     // when each permit that is not out came home, oldest first
+	line []chan struct{} // callers that wait, oldest first; the first one's channel is closed
+	back chan struct{}   // holds one hint that a permit came home
+}
+
+// NewPace returns a ceiling of n calls a second; n below 1 counts as 1.
+func NewPace(n int) *Pace {
+	p := &Pace{back: make(chan struct{}, 1)}
+	for range max(n, 1) {
+		p.home = append(p.home, time.Now())
+	}
+	return p
+}
+
+// Transport returns a RoundTripper that takes a permit before each call of next.
+// The caller must read the answer's body to its end or close it, or the permit
+// never comes home. Waiting ends with the request's context.
+//
+// Every call must be one call of next: a next that repeats or redirects on its
+// own breaks the ceiling.
+func (p *Pace) Transport(next http.RoundTripper) http.RoundTripper { return &paced{p, next} }
+
+type paced struct {
+	pace *Pace
+	next http.RoundTripper
+}
+
+func (t *paced) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := t.pace.take(r.Context()); err != nil {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil, &callError{code: "error", text: "given up before the call left", unsent: true, err: err}
+	}
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		t.pace.release()
+		return nil, err
+	}
+	resp.Body = atEnd(resp.Body, func(error) { t.pace.release() })
+	return resp, nil
+}
+
+// take waits for a permit that has rested, in the order of the callers. It returns
+// ctx's error, or nil with one permit out.
+func (p *Pace) take(ctx context.Context) error {
+	turn := make(chan struct{})
+	p.mu.Lock()
+	p.line = append(p.line, turn)
+	if len(p.line) == 1 {
+		close(turn)
+	}
+	p.mu.Unlock()
+	defer p.leave(turn)
+	select {
+	case <-turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var rested <-chan time.Time
+		p.mu.Lock()
+		if len(p.home) > 0 {
+			d := rest - time.Since(p.home[0])
+			if d <= 0 {
+				p.home = slices.Delete(p.home, 0, 1)
+				p.mu.Unlock()
+				return nil
+			}
+			rested = time.After(d)
+		}
+		p.mu.Unlock()
+		select {
+		case <-rested:
+		case <-p.back:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// leave takes a caller out of the line and lets the next one step forward.
+func (p *Pace) leave(turn chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.line, turn)
+	p.line = slices.Delete(p.line, i, i+1)
+	if i == 0 && len(p.line) > 0 {
+		close(p.line[0])
+	}
+}
+
+// release brings a permit home.
+func (p *Pace) release() {
+	p.mu.Lock()
+	p.home = append(p.home, time.Now())
+	p.mu.Unlock()
+	select {
+	case p.back <- struct{}{}:
+	default:
+	}
+}
+
+// atEnd wraps an answer's body so that end is called exactly once: at its end
+// (nil), at a broken connection (the error), or when it is closed (nil).
+func atEnd(body io.ReadCloser, end func(error)) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		end(nil)
+		return http.NoBody
+	}
+	return &watchedBody{ReadCloser: body, end: end}
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	once sync.Once
+	end  func(error)
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.once.Do(func() { b.end(nil) })
+	} else if err != nil {
+		b.once.Do(func() { b.end(err) })
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(func() { b.end(nil) })
+	return err
+}

@@ -1,0 +1,330 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"punchclock/queue/punch"
+	"punchclock/sync/token"
+)
+
+// The states of a destination, beside token.AuthFailed and token.Misconfigured.
+const (
+	OK       = "ok"       // the last call went well, or none was needed yet
+	Retrying = "retrying" // an outage, or told to wait: it heals by itself
+)
+
+// UnknownBadge is the reason of a punch that is parked because the roster knows
+// nobody with its badge.
+const UnknownBadge = "unknown_badge"
+
+const (
+	batchDefault = 50
+	probeFirst   = 5 * time.Minute // after a Denied; 5, 10, then always 15 min
+	probeMost    = 15 * time.Minute
+	errorMost    = 300 // bytes of Status.LastError
+	rememberMost = 16  // different messages of one outage that are logged
+)
+
+// Config is what a [Worker] is made of.
+type Config struct {
+	Name   string       // the destination's configured name: in the log, and its key in Log
+	Log    Log          // the outbox
+	Dest   Destination  // the remote system
+	Batch  int          // most punches offered at once; 0 is 50
+	Kinds  []punch.Kind // the kinds that are sent, the others are skipped; none means all four
+	Logger *slog.Logger // required
+}
+
+// Worker delivers the outbox to one destination.
+type Worker struct {
+	c     Config
+	log   *slog.Logger
+	kick  chan struct{} // holds one Kick
+	sends map[punch.ID]sends
+
+	mu     sync.Mutex
+	status Status
+
+	// Of Run only.
+	wait   Backoff
+	denied int             // Denied in a row
+	since  time.Time       // begin of the trouble that is on, zero for none
+	said   map[string]bool // messages logged in this trouble
+}
+
+// sends is what is remembered of a punch that has no verdict yet. It is lost in a
+// restart: the counts are for people, nothing is decided by them.
+type sends struct {
+	tries     int
+	uncertain bool // one of them ended without anybody knowing how
+}
+
+// Status is how a destination fares.
+type Status struct {
+	State       string    // ok, retrying, auth_failed or misconfigured
+	LastError   string    // why it is not ok, at most 300 bytes, fit to be shown; "" when ok
+	LastSuccess time.Time // when the far side last took or refused a punch; zero for not since the start
+	NextTry     time.Time // end of the wait that is on; zero for none
+}
+
+// NewWorker returns a worker that does nothing until Run.
+func NewWorker(c Config) *Worker {
+	if c.Batch <= 0 {
+		c.Batch = batchDefault
+	}
+	return &Worker{
+		c:      c,
+		log:    c.Logger.With("dest", c.Name),
+		kick:   make(chan struct{}, 1),
+		sends:  make(map[punch.ID]sends),
+		status: Status{State: OK},
+		said:   make(map[string]bool),
+	}
+}
+
+// Status may be called at any time.
+func (w *Worker) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// Kick ends a wait after an outage or a Denied and has the destination forget its
+// refusals: a technician wants to know now, or a secret was changed. A wait that
+// the far side asked for goes on. It does not block, and several count as one.
+func (w *Worker) Kick() {
+	w.reset()
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Worker) reset() {
+	if r, ok := w.c.Dest.(Resetter); ok {
+		r.Reset()
+	}
+}
+
+// Run delivers until ctx is done, and returns nil then. It starts no goroutine. A
+// Send that ctx interrupts leaves its punches for the next start.
+func (w *Worker) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := w.c.Log.Changed()
+		batch, err := w.c.Log.Next(w.c.Name, w.c.Batch)
+		switch {
+		case err != nil:
+			w.trouble(ctx, fmt.Errorf("reading the outbox: %w", err))
+		case len(batch) == 0:
+			select {
+			case <-changed:
+			case <-w.kick:
+			case <-ctx.Done():
+			}
+		default:
+			w.deliver(ctx, batch)
+		}
+	}
+	return nil
+}
+
+// deliver makes one round: offer, settle, and wait if it went badly.
+func (w *Worker) deliver(ctx context.Context, batch []punch.Punch) {
+	verdicts, offer := w.sort(batch)
+	if len(offer) == 0 {
+		w.settle(ctx, verdicts)
+		return
+	}
+	answer, err := w.c.Dest.Send(ctx, offer)
+	known := w.judge(offer, answer, err)
+	verdicts = append(verdicts, known...)
+	if len(verdicts) > 0 && !w.settle(ctx, verdicts) {
+		return
+	}
+	switch {
+	case ctx.Err() != nil && err != nil:
+		// Interrupted by the stop: no trouble of the destination's.
+	case err == nil && len(known) > 0:
+		w.well()
+	case err == nil:
+		w.trouble(ctx, errors.New("the answer said nothing about any punch"))
+	default:
+		w.trouble(ctx, err)
+	}
+}
+
+// sort tells the punches to offer from those decided here.
+func (w *Worker) sort(batch []punch.Punch) (decided []punch.Verdict, offer []punch.Punch) {
+	for _, p := range batch {
+		switch {
+		case p.Outcome == punch.Duplicate, len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
+			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Skip})
+		case p.Employee == "":
+			w.log.Info("punch parked, nobody has its badge yet", "punch", p.ID)
+			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: UnknownBadge})
+		default:
+			offer = append(offer, p)
+		}
+	}
+	return decided, offer
+}
+
+// judge keeps the verdicts that decide something, one per punch that was offered,
+// in the order of the batch, with their counts. Two that contradict each other are
+// no verdict.
+func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) []punch.Verdict {
+	var busy *Busy
+	var denied *token.Denied
+	// A refusal to talk is an answer: the far side took nothing of what has no verdict.
+	uncertain := err != nil && !errors.As(err, &busy) && !errors.As(err, &denied) && !neverLeft(err)
+
+	by := make(map[punch.ID]punch.Verdict, len(answer))
+	for _, v := range answer {
+		if old, ok := by[v.ID]; ok && old.Fate != v.Fate {
+			v = punch.Verdict{ID: v.ID}
+		}
+		by[v.ID] = v
+	}
+	var known []punch.Verdict
+	for _, p := range offer {
+		s := w.sends[p.ID]
+		s.tries++
+		v := by[p.ID]
+		if v.Fate == punch.Keep {
+			s.uncertain = s.uncertain || uncertain
+			w.sends[p.ID] = s
+			continue
+		}
+		delete(w.sends, p.ID)
+		v.Attempts, v.Resent = s.tries, s.uncertain
+		if v.Fate == punch.Refuse {
+			w.log.Warn("punch refused and parked", "punch", p.ID, "reason", v.Reason, "attempt", v.Attempts)
+		}
+		known = append(known, v)
+	}
+	return known
+}
+
+// settle makes verdicts durable, trying until it is done. It reports false when
+// ctx ended before that: then the far side is asked again after the next start.
+func (w *Worker) settle(ctx context.Context, v []punch.Verdict) bool {
+	var wait Backoff
+	for {
+		err := w.c.Log.Settle(w.c.Name, v)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		w.fails(Retrying, fmt.Errorf("writing receipts to the outbox: %w", err), slog.LevelError)
+		if !w.pause(ctx, wait.Next(), w.kick) {
+			return false
+		}
+	}
+}
+
+// trouble takes note of a round that failed and waits as it deserves.
+func (w *Worker) trouble(ctx context.Context, err error) {
+	var denied *token.Denied
+	var busy *Busy
+	switch {
+	case errors.As(err, &denied):
+		state := denied.State
+		if state != token.AuthFailed {
+			state = token.Misconfigured
+		}
+		w.fails(state, err, slog.LevelError)
+		w.denied++
+		d := min(time.Duration(w.denied)*probeFirst, probeMost)
+		// Later by chance, never sooner: a token.Cache below has the same patience.
+		w.pause(ctx, d+rand.N(d/10), w.kick)
+		w.reset()
+	case errors.As(err, &busy):
+		w.fails(Retrying, err, slog.LevelWarn)
+		w.pause(ctx, w.wait.Busy(busy.After), nil)
+	default:
+		w.fails(Retrying, err, slog.LevelWarn)
+		w.pause(ctx, w.wait.Next(), w.kick)
+	}
+}
+
+// fails sets the state, and says it once.
+func (w *Worker) fails(state string, err error, level slog.Level) {
+	text := plain(err.Error())
+	w.mu.Lock()
+	w.status.State, w.status.LastError = state, text
+	w.mu.Unlock()
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	if w.said[text] || len(w.said) >= rememberMost {
+		return
+	}
+	w.said[text] = true
+	w.log.Log(context.Background(), level, "destination fails, punches are kept", "state", state, "err", text)
+}
+
+// well takes note of a round in which the far side answered.
+func (w *Worker) well() {
+	w.mu.Lock()
+	w.status = Status{State: OK, LastSuccess: time.Now()}
+	w.mu.Unlock()
+	w.wait.Reset()
+	w.denied = 0
+	if !w.since.IsZero() {
+		w.log.Info("destination works again", "down", time.Since(w.since).Round(time.Millisecond))
+		w.since = time.Time{}
+		clear(w.said)
+	}
+}
+
+// pause waits; sooner ends it early. It reports false when ctx did.
+func (w *Worker) pause(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
+	w.next(time.Now().Add(d))
+	defer w.next(time.Time{})
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-sooner:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+func (w *Worker) next(t time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.NextTry = t
+}
+
+// plain makes a text fit for one line of a log and a status page.
+func plain(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) <= errorMost {
+		return s
+	}
+	cut := errorMost - len("…")
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
