@@ -1,0 +1,1403 @@
+package main
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	_ "time/tzdata" // the zones live in the binary: a Pi's image may have none
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"punchclock/queue/punch"
+)
+
+// The configuration file is read in two passes over one set of bytes. The first
+// is go-toml's decoder into a plain tree: syntax, duplicate keys, values. The
+// second walks the same bytes for the place of every key and value. Then each
+// section below takes its keys out of the tree; a key nobody took is unknown.
+// Decoding straight into structs would stop at the first wrong type and would
+// know no place for "this must be at most 30": a technician at the door wants
+// all that is wrong at once, each with its line and column.
+
+// config is the whole file with every default filled in.
+type config struct {
+	path string // of the file; relative paths in it count from its directory
+
+	Device       deviceConfig
+	Kiosk        kioskConfig
+	Clock        clockConfig
+	Outbox       outboxConfig
+	Indicator    indicatorConfig
+	Schedule     []scheduleConfig
+	Readers      []readerConfig
+	Destinations []destinationConfig
+}
+
+type deviceConfig struct {
+	ID       string
+	Name     string
+	Timezone *time.Location
+	StateDir string // absolute, or beside the file
+}
+
+type kioskConfig struct {
+	Listen          string // "" is off
+	AllowRemote     bool
+	Language        string
+	DuplicateWindow time.Duration // 0 is off
+	KindTimeout     time.Duration
+	MaskNames       bool
+}
+
+type clockConfig struct {
+	Trust string // auto or system
+}
+
+type outboxConfig struct {
+	ReserveMB int // less free space than this on the state directory's file system: a tap is answered "not stored"
+}
+
+// indicatorConfig names output pins; "" is not wired.
+type indicatorConfig struct {
+	Green, Red, Amber, Blue, Buzzer, Relay string
+	ActiveLow                              bool
+}
+
+// scheduleConfig is the default kind from From (included) to To (excluded), in
+// minutes since local midnight; To may be 1440. From > To runs over midnight.
+type scheduleConfig struct {
+	From, To int
+	Kind     punch.Kind
+}
+
+type readerConfig struct {
+	Name   string
+	Driver string
+
+	Port    string // serial
+	Baud    int    // serial
+	Dialect string // serial, stdin
+
+	at mark
+}
+
+type destinationConfig struct {
+	Name           string
+	Driver         string
+	SecretFile     string // as written; see config.secretPath
+	CallsPerSecond int
+	Batch          int
+	CAFile         string // "", absolute, or beside the file
+
+	// transfercard
+	APIBase   string // no slash at the end
+	TokenURL  string
+	ClientID  string
+	AuthStyle string // basic or body
+	Statuses  []punch.Kind
+	IdxBase   string // auto, 0 or 1
+	EmpNoPad  int    // 0 is off
+	UNO       string // "" is off
+
+	// feishu
+	BaseURL      string // no slash at the end
+	AppID        string
+	EmployeeType string // employee_no or employee_id
+	CreatorID    string // "" is the employee
+	FieldOut     bool   // 外出 goes out as a punch outside the office
+
+	at, atSecret, atCA mark
+}
+
+// inBuild is what this program was built with; a word that is not in it is refused.
+type inBuild struct {
+	readers      []string
+	destinations []string
+	dialects     []string
+	languages    []string
+}
+
+// Drivers the file format knows. What is here and not in the build is refused as
+// such, and not as a spelling mistake.
+var (
+	readerWords      = []string{"serial", "wiegand", "keypad", "evdev", "mfrc522", "pn532", "stdin"}
+	destinationWords = []string{"transfercard", "feishu"}
+)
+
+// Speeds that readers are sold with.
+var bauds = []int{1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200}
+
+const (
+	most104Calls    = 30 // 104: at most 30 calls a second
+	most104Batch    = 500
+	mostFeishuCalls = 50 // Feishu: 50 a second for the import
+	mostFeishuBatch = 50 // Feishu: "operate too much flow" above it
+	mostConfigBytes = 1 << 20
+)
+
+// defaultConfig is every default there is. config show prints them.
+func defaultConfig() *config {
+	taipei, err := time.LoadLocation("Asia/Taipei")
+	if err != nil {
+		panic("the zone data is not in this binary: " + err.Error())
+	}
+	return &config{
+		Device: deviceConfig{Timezone: taipei, StateDir: "/var/lib/punchclock"},
+		Kiosk: kioskConfig{
+			Listen: "127.0.0.1:8080", Language: "zh-TW",
+			DuplicateWindow: 60 * time.Second, KindTimeout: 10 * time.Second,
+		},
+		Clock:  clockConfig{Trust: "auto"},
+		Outbox: outboxConfig{ReserveMB: 64},
+	}
+}
+
+// defaultReader fills in what a driver takes for granted.
+func defaultReader(driver string) readerConfig {
+	switch driver {
+	case "serial":
+		return readerConfig{Driver: driver, Baud: 9600, Dialect: "rdm6300"}
+	case "stdin":
+		return readerConfig{Driver: driver, Dialect: "hex-line"}
+	}
+	return readerConfig{Driver: driver}
+}
+
+// defaultDestination fills in what a driver takes for granted.
+func defaultDestination(driver string) destinationConfig {
+	switch driver {
+	case "transfercard":
+		return destinationConfig{
+			Driver: driver, CallsPerSecond: 25, Batch: 50,
+			APIBase: "https://apis.104api.com.tw/prohrm/1.0", TokenURL: "https://apis.104api.com.tw/oauth2/token",
+			AuthStyle: "basic", Statuses: slices.Clone(punch.Kinds[:]), IdxBase: "auto",
+		}
+	case "feishu":
+		return destinationConfig{
+			Driver: driver, CallsPerSecond: 10, Batch: 50,
+			BaseURL: "https://open.feishu.cn", EmployeeType: "employee_no",
+		}
+	}
+	return destinationConfig{Driver: driver}
+}
+
+// problem is one thing wrong with the file, and what to write instead.
+type problem struct {
+	file      string
+	line, col int // from 1; col counts characters
+	msg, fix  string
+}
+
+func (p problem) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s; %s", p.file, p.line, p.col, p.msg, p.fix)
+}
+
+// problems is the error of a file that was refused, in order of place.
+type problems []problem
+
+func (ps problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// loadConfig reads and checks a file. The error is problems where the text is at
+// fault. It opens no other file: see config.checkFiles.
+func loadConfig(path string, have inBuild) (*config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w; name the file with --config, or write one with: punchclock config example", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, mostConfigBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w; give --config a plain file", err)
+	}
+	return parseConfig(path, data, have)
+}
+
+// parseConfig checks the text of a file of that name. All that is wrong with it
+// comes back as one problems error, except that a file which is not TOML at all
+// has only the first place where it is not.
+func parseConfig(path string, data []byte, have inBuild) (*config, error) {
+	d := &document{file: path, data: bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))}
+	switch {
+	case len(data) > mostConfigBytes:
+		return nil, problems{{path, 1, 1, "the file is larger than 1 MiB", "this is not a punchclock configuration: check --config"}}
+	case bytes.HasPrefix(data, []byte("\xFF\xFE")), bytes.HasPrefix(data, []byte("\xFE\xFF")):
+		return nil, problems{{path, 1, 1, "the file is UTF-16", "save it as UTF-8"}}
+	case !utf8.Valid(d.data):
+		at := 0
+		for at < len(d.data) {
+			r, n := utf8.DecodeRune(d.data[at:])
+			if r == utf8.RuneError && n == 1 {
+				break
+			}
+			at += n
+		}
+		line, col := d.place(at)
+		return nil, problems{{path, line, col, "the text is not UTF-8", "save the file as UTF-8 (not Big5 or GBK)"}}
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(d.data, &tree); err != nil {
+		return nil, problems{d.syntax(err)}
+	}
+	d.index()
+
+	c := defaultConfig()
+	c.path = path
+	root := &section{d: d, m: tree}
+	var schema int64
+	switch {
+	case !root.integer("schema", &schema, 1, math.MaxInt64):
+		if _, given := tree["schema"]; !given {
+			root.bad("schema", "schema is missing", "write schema = 1 as the first line")
+		}
+	case schema != 1:
+		root.bad("schema", fmt.Sprintf("schema %d is not known to this punchclock", schema), "write schema = 1, or install a newer punchclock")
+		return nil, d.problems // nothing else in it can be judged
+	}
+	c.Device.read(root.table("device"), c)
+	c.Kiosk.read(root.table("kiosk"), have)
+	c.Clock.read(root.table("clock"))
+	c.Outbox.read(root.table("outbox"))
+	c.Indicator.read(root.table("indicator"))
+	for _, s := range root.tables("schedule") {
+		c.Schedule = append(c.Schedule, readSchedule(s))
+	}
+	for _, s := range root.tables("reader") {
+		c.Readers = append(c.Readers, readReader(s, have, c))
+	}
+	for _, s := range root.tables("destination") {
+		c.Destinations = append(c.Destinations, readDestination(s, have, c))
+	}
+	root.done()
+	c.twice(d)
+	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, func(a, b problem) int {
+			if a.line != b.line {
+				return a.line - b.line
+			}
+			return a.col - b.col
+		})
+		return nil, d.problems
+	}
+	return c, nil
+}
+
+var (
+	idForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	readerForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,15}$`)
+	pinForm    = regexp.MustCompile(`^GPIO([0-9]|1[0-9]|2[0-7])$`) // the 28 lines of the header
+	unoForm    = regexp.MustCompile(`^[0-9]{8}$`)
+)
+
+func (v *deviceConfig) read(s *section, c *config) {
+	if s.text("id", &v.ID) && !idForm.MatchString(v.ID) {
+		s.bad("id", fmt.Sprintf("device id %q is not a name that can be part of a punch id", v.ID),
+			"use 1 to 32 small letters, digits and dashes, beginning with a letter or digit, for example tpe-1f-lobby")
+	} else if !s.given("id") {
+		s.bad("id", "device.id is missing", `write id = "tpe-1f-lobby" under [device]; it is part of every punch id, so choose it once`)
+	}
+	v.Name = v.ID
+	if s.text("name", &v.Name) {
+		s.printable("name", v.Name, 64)
+	}
+	var zone string
+	if s.text("timezone", &zone) {
+		loc, err := time.LoadLocation(zone)
+		if err != nil || zone == "" || zone == "Local" {
+			s.bad("timezone", fmt.Sprintf("timezone %q is not an IANA zone", zone), `write for example "Asia/Taipei" or "Asia/Shanghai"`)
+		} else {
+			v.Timezone = loc
+		}
+	}
+	if s.text("state_dir", &v.StateDir) && v.StateDir == "" {
+		s.bad("state_dir", "state_dir is empty", `name a directory, for example "/var/lib/punchclock"`)
+	}
+	v.StateDir = c.beside(v.StateDir)
+	s.done()
+}
+
+func (v *kioskConfig) read(s *section, have inBuild) {
+	s.text("listen", &v.Listen)
+	s.boolean("allow_remote", &v.AllowRemote)
+	if v.Listen != "" {
+		if loopback, err := listenAddress(v.Listen); err != nil {
+			s.bad("listen", fmt.Sprintf("listen address %q: %v", v.Listen, err), `write "127.0.0.1:8080", or "" to turn the page off`)
+		} else if !loopback && !v.AllowRemote {
+			s.bad("listen", fmt.Sprintf("listen address %q can be reached from the network", v.Listen),
+				`write "127.0.0.1:8080", or add allow_remote = true if everybody on that network may see names and punch by PIN`)
+		}
+	}
+	s.oneOf("language", &v.Language, have.languages)
+	s.duration("duplicate_window", &v.DuplicateWindow, 0, 12*time.Hour)
+	s.duration("kind_timeout", &v.KindTimeout, time.Second, 10*time.Minute)
+	s.boolean("mask_names", &v.MaskNames)
+	s.done()
+}
+
+func (v *clockConfig) read(s *section) {
+	s.oneOf("trust", &v.Trust, []string{"auto", "system"})
+	s.done()
+}
+
+func (v *outboxConfig) read(s *section) {
+	s.number("reserve_mb", &v.ReserveMB, 0, 10_000)
+	s.done()
+}
+
+// pins lists the outputs in the order of the file.
+func (v *indicatorConfig) pins() []struct {
+	key string
+	pin *string
+} {
+	return []struct {
+		key string
+		pin *string
+	}{{"green", &v.Green}, {"red", &v.Red}, {"amber", &v.Amber}, {"blue", &v.Blue}, {"buzzer", &v.Buzzer}, {"relay", &v.Relay}}
+}
+
+func (v *indicatorConfig) read(s *section) {
+	used := map[string]string{}
+	for _, p := range v.pins() {
+		if !s.text(p.key, p.pin) || *p.pin == "" {
+			continue
+		}
+		if !pinForm.MatchString(*p.pin) {
+			s.bad(p.key, fmt.Sprintf("pin %q is not a line of the header", *p.pin), `write "GPIO0" to "GPIO27", or "" if it is not wired`)
+		} else if other := used[*p.pin]; other != "" {
+			s.bad(p.key, fmt.Sprintf("%s is already the pin of %s", *p.pin, other), "give each output a pin of its own")
+		}
+		used[*p.pin] = p.key
+	}
+	s.boolean("active_low", &v.ActiveLow)
+	s.done()
+}
+
+func readSchedule(s *section) (v scheduleConfig) {
+	clock := func(key string, dst *int, latest string) {
+		var text string
+		if s.text(key, &text) {
+			if t, err := time.Parse("15:04", text); err == nil && len(text) == 5 {
+				*dst = t.Hour()*60 + t.Minute()
+			} else if latest != "" && text == latest {
+				*dst = 24 * 60
+			} else {
+				s.bad(key, fmt.Sprintf("%q is not a time of day", text), `write hours and minutes, for example "08:30"`)
+			}
+		} else if !s.given(key) {
+			s.bad(key, fmt.Sprintf("this schedule entry has no %s", key), fmt.Sprintf(`write %s = "08:30" under [[schedule]]`, key))
+		}
+	}
+	before := len(s.d.problems)
+	clock("from", &v.From, "")
+	clock("to", &v.To, "24:00")
+	if len(s.d.problems) == before && v.From == v.To {
+		s.bad("to", "this schedule entry begins and ends at the same minute", `for a whole day write from = "00:00" and to = "24:00"`)
+	}
+	var kind string
+	if s.text("kind", &kind) {
+		k, err := punch.ParseKind(kind)
+		if err != nil {
+			s.bad("kind", fmt.Sprintf("kind %q is not known", kind), "write "+quotedList(kindWords(punch.Kinds[:])))
+		}
+		v.Kind = k
+	} else if !s.given("kind") {
+		s.bad("kind", "this schedule entry has no kind", "write kind = one of "+quotedList(kindWords(punch.Kinds[:])))
+	}
+	s.done()
+	return v
+}
+
+func readReader(s *section, have inBuild, c *config) readerConfig {
+	var name, driver string
+	s.name("reader", &name, readerForm, "front", 16)
+	if !s.driver("reader", &driver, readerWords, have.readers) {
+		return readerConfig{Name: name, at: s.mark("name")}
+	}
+	v := defaultReader(driver)
+	v.Name, v.at = name, s.mark("name")
+	switch driver {
+	case "serial":
+		if s.text("port", &v.Port); v.Port != "" {
+			v.Port = c.beside(v.Port)
+		} else if s.textOrMissing("port") {
+			s.bad("port", "a serial reader needs its port", `write port = "/dev/serial/by-id/…", see: ls /dev/serial/by-id`)
+		}
+		s.oneOf("dialect", &v.Dialect, have.dialects)
+		if v.Dialect == "parallax" {
+			v.Baud = 2400 // the only speed it has
+		}
+		if s.number("baud", &v.Baud, 1, math.MaxInt32) && !slices.Contains(bauds, v.Baud) {
+			s.bad("baud", fmt.Sprintf("%d baud is not a speed that readers have", v.Baud),
+				"write one of "+strings.Trim(strings.ReplaceAll(fmt.Sprint(bauds), " ", ", "), "[]")+"; most have 9600")
+		}
+	case "stdin":
+		s.oneOf("dialect", &v.Dialect, have.dialects)
+	}
+	s.done()
+	return v
+}
+
+func readDestination(s *section, have inBuild, c *config) destinationConfig {
+	var name, driver string
+	s.name("destination", &name, idForm, "104", 32)
+	if !s.driver("destination", &driver, destinationWords, have.destinations) {
+		return destinationConfig{Name: name, at: s.mark("name")}
+	}
+	v := defaultDestination(driver)
+	v.Name, v.at = name, s.mark("name")
+	required := func(key string, dst *string, example string) {
+		if s.text(key, dst); *dst == "" && s.textOrMissing(key) {
+			s.bad(key, fmt.Sprintf("destination %q needs %s", name, key), fmt.Sprintf("write %s = %q", key, example))
+		}
+	}
+	switch driver {
+	case "transfercard":
+		s.baseURL("api_base", &v.APIBase)
+		s.baseURL("token_url", &v.TokenURL)
+		required("client_id", &v.ClientID, "the id that 104 gave your company")
+		required("client_secret_file", &v.SecretFile, "104-secret")
+		v.atSecret = s.mark("client_secret_file")
+		s.number("calls_per_second", &v.CallsPerSecond, 1, most104Calls)
+		s.number("batch", &v.Batch, 1, most104Batch)
+		s.kinds("statuses", &v.Statuses)
+		switch n := s.m["idx_base"].(type) { // 0 and 1 also without quotes
+		case int64:
+			s.take("idx_base")
+			if v.IdxBase = fmt.Sprint(n); n != 0 && n != 1 {
+				s.bad("idx_base", fmt.Sprintf("idx_base %d is impossible", n), `write "auto", 0 or 1`)
+			}
+		default:
+			s.oneOf("idx_base", &v.IdxBase, []string{"auto", "0", "1"})
+		}
+		s.oneOf("auth_style", &v.AuthStyle, []string{"basic", "body"})
+		s.number("emp_no_pad", &v.EmpNoPad, 0, 20)
+		if s.text("uno", &v.UNO) && v.UNO != "" && !unoForm.MatchString(v.UNO) {
+			s.bad("uno", fmt.Sprintf("uno %q is not a company tax id", v.UNO), `write eight digits in quotes, for example "12345678", or "" for a company's own account`)
+		}
+	case "feishu":
+		s.baseURL("base_url", &v.BaseURL)
+		required("app_id", &v.AppID, "cli_…")
+		required("app_secret_file", &v.SecretFile, "feishu-secret")
+		v.atSecret = s.mark("app_secret_file")
+		s.oneOf("employee_type", &v.EmployeeType, []string{"employee_no", "employee_id"})
+		s.number("calls_per_second", &v.CallsPerSecond, 1, mostFeishuCalls)
+		s.number("batch", &v.Batch, 1, mostFeishuBatch)
+		s.text("creator_id", &v.CreatorID)
+		s.boolean("field_out", &v.FieldOut)
+	}
+	s.text("ca_file", &v.CAFile)
+	v.CAFile = c.beside(v.CAFile)
+	v.atCA = s.mark("ca_file")
+	s.done()
+	return v
+}
+
+// twice finds what may be there only once: names, ports, standard input.
+func (c *config) twice(d *document) {
+	names, ports := map[string]bool{}, map[string]string{}
+	for _, r := range c.Readers {
+		if r.Name != "" && names[r.Name] {
+			d.badAt(r.at.val, fmt.Sprintf("a second reader is named %q", r.Name), "give each reader a name of its own")
+		}
+		names[r.Name] = true
+		port := r.Port
+		if r.Driver == "stdin" {
+			port = "standard input"
+		}
+		if first, taken := ports[port]; port != "" && taken {
+			d.badAt(r.at.val, fmt.Sprintf("readers %q and %q share %s", first, r.Name, port), "remove one of them; two readers on one line steal each other's bytes")
+		}
+		ports[port] = r.Name
+	}
+	names = map[string]bool{}
+	for _, v := range c.Destinations {
+		if v.Name != "" && names[v.Name] {
+			d.badAt(v.at.val, fmt.Sprintf("a second destination is named %q", v.Name), "give each destination a name of its own; its position in the outbox hangs on it")
+		}
+		names[v.Name] = true
+	}
+}
+
+// beside resolves a path that is not absolute against the file's directory.
+func (c *config) beside(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(c.path), path)
+}
+
+// secretPath resolves a secret's file: absolute as it is, else below
+// $CREDENTIALS_DIRECTORY where systemd hands secrets over, else beside the
+// configuration.
+func (c *config) secretPath(name string) string {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && !filepath.IsAbs(name) {
+		return filepath.Join(dir, name)
+	}
+	return c.beside(name)
+}
+
+// checkFiles opens every file that the configuration names. faults are what a
+// destination cannot start with: run keeps such a destination as misconfigured and
+// keeps its punches until the file is there; config check ends with 2. warnings
+// are for a person to read.
+func (c *config) checkFiles() (faults, warnings problems) {
+	add := func(to *problems, m mark, msg, fix string) {
+		*to = append(*to, problem{c.path, max(1, m.val.line), max(1, m.val.col), msg, fix})
+	}
+	for _, v := range c.Destinations {
+		path := c.secretPath(v.SecretFile)
+		if _, err := readSecret(path); err != nil {
+			add(&faults, v.atSecret, fmt.Sprintf("destination %q: %v", v.Name, err), "write the secret, and nothing else, into that file, readable only by the program's user")
+		} else if secretIsOpen(path) {
+			add(&warnings, v.atSecret, fmt.Sprintf("destination %q: %s can be read by other users of this machine", v.Name, path), "run: chmod 600 "+path)
+		}
+		if v.CAFile != "" {
+			if err := checkPEM(v.CAFile); err != nil {
+				add(&faults, v.atCA, fmt.Sprintf("destination %q: %v", v.Name, err), `name a file with certificates in PEM form, or write ca_file = ""`)
+			}
+		}
+	}
+	return faults, warnings
+}
+
+// readSecret returns what is in a secret's file, without a byte order mark and
+// without one newline at the end. An empty file is an error; the secret is in no
+// error.
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("secret: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 4097))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("secret: %w", err)
+	case len(b) > 4096:
+		return "", fmt.Errorf("secret: %s is larger than 4096 bytes, which no secret is", path)
+	}
+	s := strings.TrimPrefix(string(b), "\uFEFF")
+	s = strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
+	switch {
+	case strings.TrimSpace(s) == "":
+		return "", fmt.Errorf("secret: %s is empty", path)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "", fmt.Errorf("secret: %s holds more than one line, or characters that no secret has", path)
+	}
+	return s, nil
+}
+
+// secretIsOpen reports whether others than the file's owner can read it. Below
+// $CREDENTIALS_DIRECTORY the bits mean nothing: systemd closes the directory.
+func secretIsOpen(path string) bool {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && strings.HasPrefix(path, filepath.Clean(dir)+"/") {
+		return false
+	}
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().Perm()&0o077 != 0
+}
+
+// checkPEM reports whether a file holds at least one certificate, by its form.
+func checkPEM(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("root certificates: %w", err)
+	}
+	for {
+		var block *pem.Block
+		block, b = pem.Decode(b)
+		if block == nil {
+			return fmt.Errorf("root certificates: %s holds no certificate in PEM form", path)
+		}
+		if block.Type == "CERTIFICATE" {
+			return nil
+		}
+	}
+}
+
+// listenAddress checks host:port and reports whether only this machine can reach it.
+func listenAddress(s string) (loopback bool, err error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false, errors.New("it is not host:port")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, errors.New("the port is not a number from 0 to 65535")
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	if host == "" {
+		return false, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false, errors.New("the host is neither an IP address nor localhost")
+	}
+	return ip.Unmap().IsLoopback(), nil
+}
+
+// document is one text, the places in it, and what is wrong with it.
+type document struct {
+	file     string
+	data     []byte
+	marks    map[string]mark
+	problems problems
+}
+
+// place is a line and a column, from 1.
+type place struct{ line, col int }
+
+// mark is where a key and its value stand. A table's value stands at its key.
+type mark struct{ key, val place }
+
+// place turns an offset into a line and a column counted in characters.
+func (d *document) place(offset int) (line, col int) {
+	head := d.data[:min(max(offset, 0), len(d.data))]
+	start := bytes.LastIndexByte(head, '\n') + 1
+	return 1 + bytes.Count(head, []byte{'\n'}), 1 + utf8.RuneCount(head[start:])
+}
+
+// syntax turns go-toml's error into a problem.
+func (d *document) syntax(err error) problem {
+	p := problem{file: d.file, line: 1, col: 1, msg: "this is not TOML: " + strings.TrimPrefix(err.Error(), "toml: "),
+		fix: `write key = "value", one to a line; punchclock config example shows a whole file`}
+	if de, ok := errors.AsType[*toml.DecodeError](err); ok {
+		// Its column counts bytes.
+		row, col := de.Position()
+		p.line, p.col = row, col
+		lines := bytes.Split(d.data, []byte{'\n'})
+		if row >= 1 && row <= len(lines) {
+			p.col = 1 + utf8.RuneCount(lines[row-1][:min(max(col-1, 0), len(lines[row-1]))])
+		}
+		if strings.Contains(p.msg, "already") || strings.Contains(p.msg, "duplicate") {
+			p.fix = "keep one of the two"
+		}
+	}
+	return p
+}
+
+// step joins a path in the tree; at names an element of a list. The separators
+// cannot be in a key that anybody looks for.
+func step(path, key string) string      { return path + "\x00" + key }
+func element(path string, i int) string { return fmt.Sprintf("%s\x01%d", path, i) }
+func (d *document) at(r unstable.Range) place {
+	line, col := d.place(int(r.Offset))
+	return place{line, col}
+}
+
+// index walks the text, which is known to be good, and notes where everything is.
+func (d *document) index() {
+	d.marks = map[string]mark{}
+	lists := map[string]int{} // how many [[tables]] a path has so far
+	note := func(path string, m mark) {
+		if _, had := d.marks[path]; !had {
+			d.marks[path] = m
+		}
+	}
+	var value func(path string, n *unstable.Node)
+	keyValue := func(path string, n *unstable.Node) {
+		keys := n.Key()
+		for keys.Next() {
+			k := keys.Node()
+			path = step(path, string(k.Data))
+			m := mark{d.at(k.Raw), d.at(k.Raw)}
+			if v := n.Value(); v.Raw.Length > 0 {
+				m.val = d.at(v.Raw)
+			}
+			note(path, m)
+		}
+		value(path, n.Value())
+	}
+	value = func(path string, n *unstable.Node) {
+		children, i := n.Children(), 0
+		for children.Next() {
+			c := children.Node()
+			switch {
+			case n.Kind == unstable.InlineTable:
+				keyValue(path, c)
+			case n.Kind == unstable.Array:
+				m := mark{d.at(c.Raw), d.at(c.Raw)}
+				if c.Raw.Length == 0 { // a list in a list has no place of its own
+					m = d.marks[path]
+				}
+				note(element(path, i), m)
+				value(element(path, i), c)
+				i++
+			}
+		}
+	}
+	var p unstable.Parser
+	p.Reset(d.data)
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			keys := e.Key()
+			table = ""
+			for keys.Next() {
+				k := keys.Node()
+				last := k.Next() == nil
+				table = step(table, string(k.Data))
+				m := mark{d.at(k.Raw), d.at(k.Raw)}
+				note(table, m)
+				if last && e.Kind == unstable.ArrayTable {
+					lists[table]++
+				}
+				if n := lists[table]; n > 0 {
+					table = element(table, n-1)
+					note(table, m)
+				}
+			}
+		case unstable.KeyValue:
+			keyValue(table, e)
+		}
+	}
+}
+
+func (d *document) badAt(p place, msg, fix string) {
+	d.problems = append(d.problems, problem{d.file, max(1, p.line), max(1, p.col), msg, fix})
+}
+
+// section is one table that is being read. A key is known once it was asked for.
+type section struct {
+	d     *document
+	path  string
+	word  string // as written between the brackets; "" for the top
+	m     map[string]any
+	known []string
+
+	broken bool // it is no table, which was reported: nothing in it can be missing
+}
+
+func (s *section) take(key string) any {
+	if !slices.Contains(s.known, key) {
+		s.known = append(s.known, key)
+	}
+	return s.m[key]
+}
+
+func (s *section) given(key string) bool { _, ok := s.m[key]; return ok || s.broken }
+
+// textOrMissing tells an absent or empty text from one of the wrong type, which
+// was reported already.
+func (s *section) textOrMissing(key string) bool {
+	_, isText := s.m[key].(string)
+	return isText || !s.given(key)
+}
+
+// mark is where a key stands, or else its table, or else the top of the file.
+func (s *section) mark(key string) mark {
+	if m, ok := s.d.marks[step(s.path, key)]; ok {
+		return m
+	}
+	if m, ok := s.d.marks[s.path]; ok {
+		return m
+	}
+	return mark{place{1, 1}, place{1, 1}}
+}
+
+// bad reports a key's value; a key that is absent is reported at its table.
+func (s *section) bad(key, msg, fix string) { s.d.badAt(s.mark(key).val, msg, fix) }
+
+func (s *section) wrongType(key string, v any, want, example string) {
+	s.bad(key, fmt.Sprintf("%s is %s where %s belongs", s.name1(key), typeName(v), want), "write "+key+" = "+example)
+}
+
+// name1 writes a key the way people say it: device.id.
+func (s *section) name1(key string) string {
+	if s.word == "" {
+		return key
+	}
+	return strings.Trim(s.word, "[]") + "." + key
+}
+
+func (s *section) text(key string, dst *string) bool {
+	v := s.take(key)
+	if v == nil {
+		return false
+	}
+	t, ok := v.(string)
+	if !ok {
+		example := `"` + strings.TrimSpace(fmt.Sprint(v)) + `"`
+		if _, scalar := v.(int64); !scalar {
+			example = `"…", in quotes`
+		}
+		s.wrongType(key, v, "a text", example)
+		return false
+	}
+	*dst = t
+	return true
+}
+
+func (s *section) boolean(key string, dst *bool) bool {
+	v := s.take(key)
+	if v == nil {
+		return false
+	}
+	b, ok := v.(bool)
+	if !ok {
+		s.wrongType(key, v, "true or false", "true or false, without quotes")
+		return false
+	}
+	*dst = b
+	return true
+}
+
+func (s *section) integer(key string, dst *int64, least, most int64) bool {
+	v := s.take(key)
+	if v == nil {
+		return false
+	}
+	n, ok := v.(int64)
+	if !ok {
+		s.wrongType(key, v, "a whole number", fmt.Sprintf("%d, without quotes", max(least, *dst)))
+		return false
+	}
+	if n < least || n > most {
+		s.bad(key, fmt.Sprintf("%s = %d is out of range", s.name1(key), n), fmt.Sprintf("write a number from %d to %d", least, most))
+		return false
+	}
+	*dst = n
+	return true
+}
+
+func (s *section) number(key string, dst *int, least, most int64) bool {
+	n := int64(*dst)
+	if !s.integer(key, &n, least, most) {
+		return false
+	}
+	*dst = int(n) // most fits an int of 32 bits everywhere
+	return true
+}
+
+func (s *section) duration(key string, dst *time.Duration, least, most time.Duration) bool {
+	v := s.take(key)
+	if v == nil {
+		return false
+	}
+	t, ok := v.(string)
+	if !ok {
+		example := `"` + shortDuration(*dst) + `"`
+		if n, scalar := v.(int64); scalar {
+			example = fmt.Sprintf(`"%ds"`, n)
+		}
+		s.wrongType(key, v, "a duration", example)
+		return false
+	}
+	d, err := time.ParseDuration(t)
+	switch {
+	case err != nil:
+		s.bad(key, fmt.Sprintf("%q is not a duration", t), fmt.Sprintf(`write a number and a unit (s, m, h), for example "%s"`, shortDuration(*dst)))
+		return false
+	case d < least || d > most:
+		s.bad(key, fmt.Sprintf("%s = %q is out of range", s.name1(key), t), fmt.Sprintf(`write "%s" to "%s"`, shortDuration(least), shortDuration(most)))
+		return false
+	}
+	*dst = d
+	return true
+}
+
+func (s *section) oneOf(key string, dst *string, words []string) bool {
+	var t string
+	if !s.text(key, &t) {
+		return false
+	}
+	if !slices.Contains(words, t) {
+		s.bad(key, fmt.Sprintf("%s %q is not known", key, t), didYouMean(t, words, quotedList))
+		return false
+	}
+	*dst = t
+	return true
+}
+
+func (s *section) kinds(key string, dst *[]punch.Kind) {
+	v := s.take(key)
+	if v == nil {
+		return
+	}
+	list, ok := v.([]any)
+	if !ok {
+		s.wrongType(key, v, "a list", `["in", "out", "go-out", "return"]`)
+		return
+	}
+	words := kindWords(punch.Kinds[:])
+	var kinds []punch.Kind
+	for i, v := range list {
+		at := s.d.marks[element(step(s.path, key), i)].val
+		t, ok := v.(string)
+		if !ok {
+			s.d.badAt(at, fmt.Sprintf("%s holds %s where a kind belongs", s.name1(key), typeName(v)), "write "+quotedList(words))
+			continue
+		}
+		k, err := punch.ParseKind(t)
+		switch {
+		case err != nil:
+			s.d.badAt(at, fmt.Sprintf("kind %q is not known", t), didYouMean(t, words, quotedList))
+		case slices.Contains(kinds, k):
+			s.d.badAt(at, fmt.Sprintf("kind %q is there twice", t), "write it once")
+		default:
+			kinds = append(kinds, k)
+		}
+	}
+	if len(list) == 0 {
+		s.bad(key, s.name1(key)+" is empty: nothing would ever be sent", "name the kinds to send, or remove the destination")
+	}
+	*dst = kinds
+}
+
+// name reads the name of a reader or a destination, which becomes a metric's label.
+func (s *section) name(what string, dst *string, form *regexp.Regexp, example string, most int) {
+	if s.text("name", dst) {
+		if !form.MatchString(*dst) {
+			s.bad("name", fmt.Sprintf("%s name %q cannot be used", what, *dst),
+				fmt.Sprintf("use 1 to %d small letters, digits and dashes, beginning with a letter or digit, for example %q", most, example))
+		}
+	} else if !s.given("name") {
+		s.bad("name", fmt.Sprintf("this %s has no name", what), fmt.Sprintf("write name = %q under [[%s]]", example, what))
+	}
+}
+
+// driver reads a driver's word. False: the rest of the table cannot be judged.
+func (s *section) driver(what string, dst *string, words, have []string) bool {
+	var t string
+	if !s.text("driver", &t) {
+		if !s.given("driver") {
+			s.bad("driver", fmt.Sprintf("this %s has no driver", what), "write driver = one of "+quotedList(have))
+		}
+		return false
+	}
+	*dst = t
+	switch {
+	case slices.Contains(have, t):
+		return true
+	case slices.Contains(words, t):
+		s.bad("driver", fmt.Sprintf("driver %q is not in this build", t), "this build has "+quotedList(have))
+	default:
+		s.bad("driver", fmt.Sprintf("driver %q is not known", t), didYouMean(t, have, quotedList))
+	}
+	return false
+}
+
+// baseURL reads an address that calls go to. Plain http would show the token to
+// everybody on the way, so it is for this machine only.
+func (s *section) baseURL(key string, dst *string) {
+	var t string
+	if !s.text(key, &t) {
+		return
+	}
+	example := "write for example " + *dst
+	u, err := url.Parse(t)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		s.bad(key, fmt.Sprintf("%s is not a web address", s.name1(key)), example)
+	case u.User != nil:
+		s.bad(key, fmt.Sprintf("%s holds a user name or password", s.name1(key)), "write it without; secrets are in files of their own")
+	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
+		s.bad(key, fmt.Sprintf("%s holds more than host and path", s.name1(key)), "write it without what follows ? or #")
+	case u.Scheme == "https", u.Scheme == "http" && loopbackHost(u.Hostname()):
+		*dst = strings.TrimRight(t, "/")
+	case u.Scheme == "http":
+		s.bad(key, fmt.Sprintf("%s is plain http to another machine", s.name1(key)), "write https://; plain http is for a sandbox on this machine only")
+	default:
+		s.bad(key, fmt.Sprintf("%s is not a web address", s.name1(key)), example)
+	}
+}
+
+func loopbackHost(h string) bool {
+	ip, err := netip.ParseAddr(h)
+	return h == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+func (s *section) printable(key, t string, most int) {
+	switch {
+	case utf8.RuneCountInString(t) > most:
+		s.bad(key, fmt.Sprintf("%s is longer than %d characters", s.name1(key), most), "write a shorter one")
+	case strings.ContainsFunc(t, func(r rune) bool { return !unicode.IsPrint(r) }):
+		s.bad(key, fmt.Sprintf("%s holds a character that cannot be shown", s.name1(key)), "write it in plain letters on one line")
+	}
+}
+
+// table enters [word]; an absent one is empty.
+func (s *section) table(word string) *section {
+	sub := &section{d: s.d, path: step(s.path, word), word: "[" + word + "]"}
+	switch v := s.take(word).(type) {
+	case nil:
+	case map[string]any:
+		sub.m = v
+	default:
+		s.bad(word, fmt.Sprintf("%s is %s where one table belongs", word, typeName(v)), "write ["+word+"] on a line of its own, once")
+		sub.broken = true
+	}
+	return sub
+}
+
+// tables enters each [[word]].
+func (s *section) tables(word string) (subs []*section) {
+	switch v := s.take(word).(type) {
+	case nil:
+	case []any:
+		for i, e := range v {
+			sub := &section{d: s.d, path: element(step(s.path, word), i), word: "[[" + word + "]]"}
+			m, ok := e.(map[string]any)
+			if !ok {
+				s.d.badAt(s.d.marks[sub.path].val, fmt.Sprintf("%s holds %s where a table belongs", word, typeName(e)), "write [["+word+"]] on a line of its own")
+				continue
+			}
+			sub.m = m
+			subs = append(subs, sub)
+		}
+	default:
+		s.bad(word, fmt.Sprintf("%s is %s where a list of tables belongs", word, typeName(v)), "write [["+word+"]] in double brackets, once for each")
+	}
+	return subs
+}
+
+// done reports every key that nobody asked for.
+func (s *section) done() {
+	for key := range s.m {
+		if slices.Contains(s.known, key) {
+			continue
+		}
+		msg := fmt.Sprintf("unknown key %q in %s", key, s.word)
+		fix := didYouMean(key, s.known, func(known []string) string { return "one of: " + strings.Join(known, ", ") })
+		if s.word == "" {
+			msg = fmt.Sprintf("unknown key %q", key)
+			if _, list := s.m[key].([]any); list {
+				msg = fmt.Sprintf("unknown section [[%s]]", key)
+			} else if _, table := s.m[key].(map[string]any); table {
+				msg = fmt.Sprintf("unknown section [%s]", key)
+			}
+		} else if slices.Contains(s.known, key+"_file") {
+			msg = fmt.Sprintf("%s does not belong into this file", s.name1(key))
+			fix = fmt.Sprintf("put the secret into a file of its own and name that file in %s_file", key)
+		}
+		s.d.badAt(s.mark(key).key, msg, fix)
+	}
+}
+
+// didYouMean names the nearest word, or all of them.
+func didYouMean(t string, words []string, all func([]string) string) string {
+	best, distance := "", 1+max(1, len(t)/3)
+	for _, w := range words {
+		if n := editDistance(strings.ToLower(t), w); n < distance {
+			best, distance = w, n
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "write " + all(words)
+}
+
+// editDistance counts insertions, deletions, replacements and swaps of neighbours.
+func editDistance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			same := 1
+			if a[i-1] == b[j-1] {
+				same = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+same)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+func typeName(v any) string {
+	switch v.(type) {
+	case string:
+		return "a text"
+	case int64:
+		return "a whole number"
+	case float64:
+		return "a number with a point"
+	case bool:
+		return "true or false"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "a table"
+	}
+	return "a date or time without quotes"
+}
+
+func kindWords(kinds []punch.Kind) []string {
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = k.String()
+	}
+	return words
+}
+
+// quotedList writes "a", "b" or "c".
+func quotedList(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = quote(w)
+	}
+	if n := len(quoted); n > 1 {
+		return strings.Join(quoted[:n-1], ", ") + " or " + quoted[n-1]
+	}
+	return strings.Join(quoted, "")
+}
+
+// shortDuration writes 1m instead of 1m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// quote writes a TOML basic string.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7F:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// show writes the configuration that is in effect as a file that reads back the
+// same. It holds no secret: secrets are in files of their own, which it names.
+func (c *config) show(w io.Writer) error {
+	var b bytes.Buffer
+	set := func(key string, v any) {
+		switch v := v.(type) {
+		case string:
+			fmt.Fprintf(&b, "%s = %s\n", key, quote(v))
+		case time.Duration:
+			fmt.Fprintf(&b, "%s = %s\n", key, quote(shortDuration(v)))
+		default:
+			fmt.Fprintf(&b, "%s = %v\n", key, v)
+		}
+	}
+	b.WriteString("schema = 1\n\n[device]\n")
+	set("id", c.Device.ID)
+	set("name", c.Device.Name)
+	set("timezone", c.Device.Timezone.String())
+	set("state_dir", c.Device.StateDir)
+	b.WriteString("\n[kiosk]\n")
+	set("listen", c.Kiosk.Listen)
+	set("allow_remote", c.Kiosk.AllowRemote)
+	set("language", c.Kiosk.Language)
+	set("duplicate_window", c.Kiosk.DuplicateWindow)
+	set("kind_timeout", c.Kiosk.KindTimeout)
+	set("mask_names", c.Kiosk.MaskNames)
+	b.WriteString("\n[clock]\n")
+	set("trust", c.Clock.Trust)
+	b.WriteString("\n[outbox]\n")
+	set("reserve_mb", c.Outbox.ReserveMB)
+	b.WriteString("\n[indicator]\n")
+	for _, p := range c.Indicator.pins() {
+		set(p.key, *p.pin)
+	}
+	set("active_low", c.Indicator.ActiveLow)
+	for _, s := range c.Schedule {
+		b.WriteString("\n[[schedule]]\n")
+		set("from", fmt.Sprintf("%02d:%02d", s.From/60, s.From%60))
+		set("to", fmt.Sprintf("%02d:%02d", s.To/60, s.To%60))
+		set("kind", s.Kind.String())
+	}
+	for _, r := range c.Readers {
+		b.WriteString("\n[[reader]]\n")
+		set("name", r.Name)
+		set("driver", r.Driver)
+		if r.Driver == "serial" {
+			set("port", r.Port)
+			set("baud", r.Baud)
+		}
+		if r.Dialect != "" {
+			set("dialect", r.Dialect)
+		}
+	}
+	for _, v := range c.Destinations {
+		b.WriteString("\n[[destination]]\n")
+		set("name", v.Name)
+		set("driver", v.Driver)
+		switch v.Driver {
+		case "transfercard":
+			set("api_base", v.APIBase)
+			set("token_url", v.TokenURL)
+			set("client_id", v.ClientID)
+			set("client_secret_file", v.SecretFile)
+			set("auth_style", v.AuthStyle)
+			quoted := make([]string, len(v.Statuses))
+			for i, k := range v.Statuses {
+				quoted[i] = quote(k.String())
+			}
+			fmt.Fprintf(&b, "statuses = [%s]\n", strings.Join(quoted, ", "))
+			set("idx_base", v.IdxBase)
+			set("emp_no_pad", v.EmpNoPad)
+			set("uno", v.UNO)
+		case "feishu":
+			set("base_url", v.BaseURL)
+			set("app_id", v.AppID)
+			set("app_secret_file", v.SecretFile)
+			set("employee_type", v.EmployeeType)
+			set("creator_id", v.CreatorID)
+			set("field_out", v.FieldOut)
+		}
+		set("calls_per_second", v.CallsPerSecond)
+		set("batch", v.Batch)
+		set("ca_file", v.CAFile)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// exampleReader returns a [[reader]] for a driver, "" for one that is not known.
+func exampleReader(driver string) string {
+	switch driver {
+	case "serial":
+		return `[[reader]]
+name    = "front"                   # in reports and metrics; up to 16 small letters, digits, dashes
+driver  = "serial"                  # serial: a reader on a serial line or a USB serial adapter
+port    = "/dev/ttyUSB0"            # better the name that never changes, see: ls /dev/serial/by-id
+baud    = 9600                      # 1200 … 115200
+dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, parallax, hex-line, dec-line
+`
+	case "stdin":
+		return `[[reader]]
+name    = "desk"
+driver  = "stdin"                   # lines typed or piped into the program: for a desk without hardware
+dialect = "hex-line"                # hex-line or dec-line
+`
+	}
+	return ""
+}
+
+// exampleConfig is a whole file with every section and key, ready to be edited.
+func exampleConfig() string {
+	return `# punchclock 設定檔 / configuration
+# 打錯的鍵不會被忽略：會指出行與列。 A mistake is never ignored: it is refused with its line and column.
+# 檢查 check:  punchclock config check --config THIS-FILE
+# 生效值 values in effect, defaults included:  punchclock config show --config THIS-FILE
+# 相對路徑以本檔所在目錄為準。 Relative paths count from the directory of this file.
+
+schema = 1
+
+[device]                            # 這台打卡鐘 this clock
+id        = "tpe-1f-lobby"          # 必填，定了就不要改 required; part of every punch id, so never change it later
+name      = "台北總部一樓"            # 顯示在畫面上 on the screen, and the place that Feishu shows; default: id
+timezone  = "Asia/Taipei"           # 時區 IANA name
+state_dir = "/var/lib/punchclock"   # 所有資料 everything the program writes
+
+[kiosk]                             # 畫面與打卡規則 the page and the rules of the door
+listen           = "127.0.0.1:8080" # "" 關閉 turns the page off
+allow_remote     = false            # true: 允許其他電腦連線 other machines may connect (they will see names)
+language         = "zh-TW"          # zh-TW, zh-CN, en
+duplicate_window = "60s"            # 同一人在此時間內重複打卡不送出 the same person again inside it is not sent; "0s" off
+kind_timeout     = "10s"            # 選了類別後多久恢復 a chosen kind falls back after this
+mask_names       = false            # true: 王○明
+
+[clock]
+trust = "auto"                      # auto: 對時前的打卡先保留 hold punches until the time is known; system: 信任系統時間
+
+[outbox]
+reserve_mb = 64                     # 磁碟剩餘低於此值即拒絕打卡 below this much free space a tap is answered "not stored"
+
+[indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
+green      = "GPIO17"
+red        = "GPIO27"
+amber      = ""
+blue       = ""
+buzzer     = "GPIO18"
+relay      = ""
+active_low = false                  # true: 低電位動作 outputs are on at low level
+
+# 依時間預設類別，先符合者優先。 Default kind by local time, the first that matches wins.
+# in 上班 · out 下班 · go-out 外出 · return 外歸
+# 沒有符合時依本人當天上一筆。 Where none matches, the kind follows the person's own last punch of the day.
+[[schedule]]
+from = "05:00"
+to   = "11:00"
+kind = "in"
+
+[[schedule]]
+from = "17:00"
+to   = "23:00"
+kind = "out"
+
+` + exampleReader("serial") + `
+[[destination]]                     # 104 企業大師
+name               = "104"          # 定了就不要改 never change it later: it names the position in the outbox
+driver             = "transfercard"
+api_base           = "https://apis.104api.com.tw/prohrm/1.0"
+token_url          = "https://apis.104api.com.tw/oauth2/token"
+client_id          = "your-client-id"
+client_secret_file = "104-secret"   # 密碼另存檔案 a file that holds the secret and nothing else
+auth_style         = "basic"        # basic or body: how the token call carries id and secret
+calls_per_second   = 25             # 每秒上限，含取權杖 calls in any second, token calls included; at most 30
+batch              = 50             # 每次筆數 punches in one call, 1 to 500
+statuses           = ["in", "out", "go-out", "return"] # 要送的類別 kinds that are sent
+idx_base           = "auto"         # auto, 0 or 1: how 104 counts the rows of its answers
+emp_no_pad         = 0              # 工號補零位數 pad numbers with zeros to this width; 0 off
+uno                = ""             # 統一編號 tax id, only for a vendor's account that serves several companies
+ca_file            = ""             # 公司代理伺服器的根憑證 extra root certificates (PEM), e.g. of a company proxy
+
+[[destination]]                     # 飛書 Feishu / Lark
+name             = "feishu"
+driver           = "feishu"
+base_url         = "https://open.feishu.cn" # 國際版 Lark: https://open.larksuite.com
+app_id           = "cli_your_app"
+app_secret_file  = "feishu-secret"
+employee_type    = "employee_no"    # employee_no 工號 or employee_id
+creator_id       = ""               # 建立者 who is named as the record's creator; "" the employee
+field_out        = false            # true: 外出 counts as a punch outside the office
+calls_per_second = 10               # at most 50
+batch            = 50               # at most 50
+ca_file          = ""
+`
+}

@@ -1,0 +1,471 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"punchclock/queue/punch"
+)
+
+var testBuild = inBuild{
+	readers:      []string{"serial", "stdin"},
+	destinations: []string{"transfercard", "feishu"},
+	dialects:     []string{"rdm6300", "id12la", "parallax", "hex-line", "dec-line"},
+	languages:    []string{"zh-TW", "zh-CN", "en"},
+}
+
+// Line 1 and 2 of most files below.
+const top = "schema = 1\ndevice.id = \"a\"\n"
+
+const serialReader = "[[reader]]\nname = \"front\"\ndriver = \"serial\"\nport = \"/dev/ttyUSB0\"\n"
+
+const to104 = "[[destination]]\nname = \"104\"\ndriver = \"transfercard\"\nclient_id = \"c\"\nclient_secret_file = \"s\"\n"
+
+const toFeishu = "[[destination]]\nname = \"feishu\"\ndriver = \"feishu\"\napp_id = \"c\"\napp_secret_file = \"s\"\n"
+
+func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"empty file", "", []string{
+			`f:1:1: schema is missing; write schema = 1 as the first line`,
+			`f:1:1: device.id is missing; write id = "tpe-1f-lobby" under [device]; it is part of every punch id, so choose it once`,
+		}},
+		{"newer schema says only that", "schema = 2\nfoo = 1\n", []string{
+			`f:1:10: schema 2 is not known to this punchclock; write schema = 1, or install a newer punchclock`,
+		}},
+		{"schema as text", "schema = \"1\"\n[device]\nid=\"a\"", []string{
+			`f:1:10: schema is a text where a whole number belongs; write schema = 1, without quotes`,
+		}},
+		{"not TOML", "schema = 1\n[device\n", []string{
+			`f:2:8: this is not TOML: expected ']' to close table name; write key = "value", one to a line; punchclock config example shows a whole file`,
+		}},
+		{"a key twice", "schema = 1\n[device]\nid = \"a\"\nid = \"b\"\n", []string{
+			`f:4:1: this is not TOML: key id is already defined; keep one of the two`,
+		}},
+		{"columns count characters, not bytes", "schema = 1\ndevice = { name = \"台北\", id = \"A\" }\n", []string{
+			`f:2:30: device id "A" is not a name that can be part of a punch id; use 1 to 32 small letters, digits and dashes, beginning with a letter or digit, for example tpe-1f-lobby`,
+		}},
+		{"UTF-16", "\xFF\xFEs\x00", []string{`f:1:1: the file is UTF-16; save it as UTF-8`}},
+		{"Big5", "schema = 1\nx = \"\xA5\xB4\"\n", []string{`f:2:6: the text is not UTF-8; save the file as UTF-8 (not Big5 or GBK)`}},
+		{"misspelt key", top + "[kiosk]\nlangauge = \"en\"\n", []string{
+			`f:4:1: unknown key "langauge" in [kiosk]; did you mean "language"?`,
+		}},
+		{"foreign key", top + "[clock]\nntp_server = \"x\"\n", []string{
+			`f:4:1: unknown key "ntp_server" in [clock]; write one of: trust`,
+		}},
+		{"misspelt section", top + "[kisok]\n[[raeder]]\nname=\"a\"\n", []string{
+			`f:3:2: unknown section [kisok]; did you mean "kiosk"?`,
+			`f:4:3: unknown section [[raeder]]; did you mean "reader"?`,
+		}},
+		{"single brackets", top + "[reader]\nname = \"front\"\n", []string{
+			`f:3:2: reader is a table where a list of tables belongs; write [[reader]] in double brackets, once for each`,
+		}},
+		{"double brackets", "schema = 1\n[[device]]\nid = \"a\"\n[[kiosk]]\n", []string{
+			`f:2:3: device is a list where one table belongs; write [device] on a line of its own, once`,
+			`f:4:3: kiosk is a list where one table belongs; write [kiosk] on a line of its own, once`,
+		}},
+		{"wrong types", top + "[kiosk]\nlisten = 8080\nmask_names = \"no\"\nduplicate_window = 60\n", []string{
+			`f:4:10: kiosk.listen is a whole number where a text belongs; write listen = "8080"`,
+			`f:5:14: kiosk.mask_names is a text where true or false belongs; write mask_names = true or false, without quotes`,
+			`f:6:20: kiosk.duplicate_window is a whole number where a duration belongs; write duplicate_window = "60s"`,
+		}},
+		{"durations", top + "[kiosk]\nduplicate_window = \"60\"\nkind_timeout = \"0s\"\n", []string{
+			`f:4:20: "60" is not a duration; write a number and a unit (s, m, h), for example "1m"`,
+			`f:5:16: kiosk.kind_timeout = "0s" is out of range; write "1s" to "10m"`,
+		}},
+		{"open to the network", top + "[kiosk]\nlisten = \"0.0.0.0:8080\"\n", []string{
+			`f:4:10: listen address "0.0.0.0:8080" can be reached from the network; write "127.0.0.1:8080", or add allow_remote = true if everybody on that network may see names and punch by PIN`,
+		}},
+		{"listen without a port", top + "[kiosk]\nlisten = \"127.0.0.1\"\nlanguage = \"fr\"\n", []string{
+			`f:4:10: listen address "127.0.0.1": it is not host:port; write "127.0.0.1:8080", or "" to turn the page off`,
+			`f:5:12: language "fr" is not known; write "zh-TW", "zh-CN" or "en"`,
+		}},
+		{"zone, name, trust, reserve", "schema = 1\n[device]\nid = \"a\"\nname = \"x\\u0007\"\ntimezone = \"Asia/Taipeh\"\nstate_dir = \"\"\n[clock]\ntrust = \"sytem\"\n[outbox]\nreserve_mb = 99999\n", []string{
+			`f:4:8: device.name holds a character that cannot be shown; write it in plain letters on one line`,
+			`f:5:12: timezone "Asia/Taipeh" is not an IANA zone; write for example "Asia/Taipei" or "Asia/Shanghai"`,
+			`f:6:13: state_dir is empty; name a directory, for example "/var/lib/punchclock"`,
+			`f:8:9: trust "sytem" is not known; did you mean "system"?`,
+			`f:10:14: outbox.reserve_mb = 99999 is out of range; write a number from 0 to 10000`,
+		}},
+		{"indicator", top + "[indicator]\ngreen = \"17\"\nred = \"GPIO27\"\nbuzzer = \"GPIO27\"\n", []string{
+			`f:4:9: pin "17" is not a line of the header; write "GPIO0" to "GPIO27", or "" if it is not wired`,
+			`f:6:10: GPIO27 is already the pin of red; give each output a pin of its own`,
+		}},
+		{"schedule", top + "[[schedule]]\nfrom = \"5:00\"\nto = \"25:00\"\nkind = \"lunch\"\n[[schedule]]\nfrom = 05:00:00\nto = \"05:00\"\n[[schedule]]\nfrom = \"\"\nto = \"\"\nkind = \"in\"\n", []string{
+			`f:4:8: "5:00" is not a time of day; write hours and minutes, for example "08:30"`,
+			`f:5:6: "25:00" is not a time of day; write hours and minutes, for example "08:30"`,
+			`f:6:8: kind "lunch" is not known; write "in", "out", "go-out" or "return"`,
+			`f:7:3: this schedule entry has no kind; write kind = one of "in", "out", "go-out" or "return"`,
+			`f:8:8: schedule.from is a date or time without quotes where a text belongs; write from = "…", in quotes`,
+			`f:11:8: "" is not a time of day; write hours and minutes, for example "08:30"`,
+			`f:12:6: "" is not a time of day; write hours and minutes, for example "08:30"`,
+		}},
+		{"schedule of no length", top + "[[schedule]]\nfrom = \"08:00\"\nto = \"08:00\"\nkind = \"in\"\n", []string{
+			`f:5:6: this schedule entry begins and ends at the same minute; for a whole day write from = "00:00" and to = "24:00"`,
+		}},
+		{"reader without anything", top + "[[reader]]\n", []string{
+			`f:3:3: this reader has no name; write name = "front" under [[reader]]`,
+			`f:3:3: this reader has no driver; write driver = one of "serial" or "stdin"`,
+		}},
+		{"reader of a later build", top + "[[reader]]\nname = \"door\"\ndriver = \"wiegand\"\nd0 = 17\n", []string{
+			`f:5:10: driver "wiegand" is not in this build; this build has "serial" or "stdin"`,
+		}},
+		{"reader nobody knows", top + "[[reader]]\nname = \"Front Door\"\ndriver = \"seral\"\n", []string{
+			`f:4:8: reader name "Front Door" cannot be used; use 1 to 16 small letters, digits and dashes, beginning with a letter or digit, for example "front"`,
+			`f:5:10: driver "seral" is not known; did you mean "serial"?`,
+		}},
+		{"serial reader", top + "[[reader]]\nname = \"front\"\ndriver = \"serial\"\nbaud = 9601\ndialect = \"rdm630\"\npin = 4\n", []string{
+			`f:3:3: a serial reader needs its port; write port = "/dev/serial/by-id/…", see: ls /dev/serial/by-id`,
+			`f:6:8: 9601 baud is not a speed that readers have; write one of 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200; most have 9600`,
+			`f:7:11: dialect "rdm630" is not known; did you mean "rdm6300"?`,
+			`f:8:1: unknown key "pin" in [[reader]]; write one of: name, driver, port, dialect, baud`,
+		}},
+		{"two readers of one name and one port", top + serialReader + serialReader, []string{
+			`f:8:8: a second reader is named "front"; give each reader a name of its own`,
+			`f:8:8: readers "front" and "front" share /dev/ttyUSB0; remove one of them; two readers on one line steal each other's bytes`,
+		}},
+		{"secret in the file", top + to104 + "client_secret = \"hunter2\"\n", []string{
+			`f:8:1: destination.client_secret does not belong into this file; put the secret into a file of its own and name that file in client_secret_file`,
+		}},
+		{"104 limits", top + to104 + "calls_per_second = 31\nbatch = 0\nidx_base = 2\nemp_no_pad = 21\nauth_style = \"Basic\"\nuno = \"123\"\nstatuses = [\"in\", \"Out\", \"in\", 3]\n", []string{
+			`f:8:20: destination.calls_per_second = 31 is out of range; write a number from 1 to 30`,
+			`f:9:9: destination.batch = 0 is out of range; write a number from 1 to 500`,
+			`f:10:12: idx_base 2 is impossible; write "auto", 0 or 1`,
+			`f:11:14: destination.emp_no_pad = 21 is out of range; write a number from 0 to 20`,
+			`f:12:14: auth_style "Basic" is not known; did you mean "basic"?`,
+			`f:13:7: uno "123" is not a company tax id; write eight digits in quotes, for example "12345678", or "" for a company's own account`,
+			`f:14:19: kind "Out" is not known; did you mean "out"?`,
+			`f:14:26: kind "in" is there twice; write it once`,
+			`f:14:32: destination.statuses holds a whole number where a kind belongs; write "in", "out", "go-out" or "return"`,
+		}},
+		{"feishu limits", top + toFeishu + "calls_per_second = 51\nbatch = 51\nemployee_type = \"open_id\"\nstatuses = [\"in\"]\n", []string{
+			`f:8:20: destination.calls_per_second = 51 is out of range; write a number from 1 to 50`,
+			`f:9:9: destination.batch = 51 is out of range; write a number from 1 to 50`,
+			`f:10:17: employee_type "open_id" is not known; write "employee_no" or "employee_id"`,
+			`f:11:1: unknown key "statuses" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, ca_file`,
+		}},
+		{"addresses", top + to104 + "api_base = \"http://apis.104api.com.tw/prohrm/1.0\"\ntoken_url = \"apis.104api.com.tw/oauth2/token\"\n" + toFeishu + "base_url = \"https://u:p@open.feishu.cn/\"\n", []string{
+			`f:8:12: destination.api_base is plain http to another machine; write https://; plain http is for a sandbox on this machine only`,
+			`f:9:13: destination.token_url is not a web address; write for example https://apis.104api.com.tw/oauth2/token`,
+			`f:15:12: destination.base_url holds a user name or password; write it without; secrets are in files of their own`,
+		}},
+		{"destination without its account", top + "[[destination]]\nname = \"104\"\ndriver = \"transfercard\"\nclient_id = \"\"\n", []string{
+			`f:3:3: destination "104" needs client_secret_file; write client_secret_file = "104-secret"`,
+			`f:6:13: destination "104" needs client_id; write client_id = "the id that 104 gave your company"`,
+		}},
+		{"two destinations of one name", top + to104 + strings.ReplaceAll(toFeishu, `"feishu"`+"\ndriver", `"104"`+"\ndriver"), []string{
+			`f:9:8: a second destination is named "104"; give each destination a name of its own; its position in the outbox hangs on it`,
+		}},
+		{"tables written as a list", top + "reader = [{ name = \"a\", driver = \"stdin\", port = \"x\" }, 5]\n", []string{
+			`f:3:43: unknown key "port" in [[reader]]; write one of: name, driver, dialect`,
+			`f:3:57: reader holds a whole number where a table belongs; write [[reader]] on a line of its own`,
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := parseConfig("f", []byte(tc.text), testBuild)
+			if _, ok := errors.AsType[problems](err); !ok || c != nil {
+				t.Fatalf("parsed as %v, %v", c, err)
+			}
+			if got, want := err.Error(), strings.Join(tc.want, "\n"); got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+			// A file from Notepad has its mistakes in the same places.
+			notepad := "\uFEFF" + strings.ReplaceAll(tc.text, "\n", "\r\n")
+			if strings.HasPrefix(tc.text, "\xFF") || tc.name == "not TOML" {
+				return
+			}
+			if _, err2 := parseConfig("f", []byte(notepad), testBuild); err2 == nil || err2.Error() != err.Error() {
+				t.Errorf("with BOM and CRLF:\n%v", err2)
+			}
+		})
+	}
+}
+
+func parse(t *testing.T, text string) *config {
+	t.Helper()
+	c, err := parseConfig("/etc/punchclock/config.toml", []byte(text), testBuild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestSmallestFileGetsTheDefaults(t *testing.T) {
+	c := parse(t, top+serialReader+to104+toFeishu)
+	if c.Device.Name != "a" || c.Device.Timezone.String() != "Asia/Taipei" || c.Device.StateDir != "/var/lib/punchclock" {
+		t.Errorf("device: %+v", c.Device)
+	}
+	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false}); c.Kiosk != want {
+		t.Errorf("kiosk: %+v", c.Kiosk)
+	}
+	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Indicator != (indicatorConfig{}) {
+		t.Errorf("%+v %+v %+v", c.Clock, c.Outbox, c.Indicator)
+	}
+	if r := c.Readers[0]; r.Baud != 9600 || r.Dialect != "rdm6300" {
+		t.Errorf("reader: %+v", r)
+	}
+	d, f := c.Destinations[0], c.Destinations[1]
+	if d.CallsPerSecond != 25 || d.Batch != 50 || d.IdxBase != "auto" || d.AuthStyle != "basic" || len(d.Statuses) != 4 ||
+		d.APIBase != "https://apis.104api.com.tw/prohrm/1.0" || d.TokenURL != "https://apis.104api.com.tw/oauth2/token" {
+		t.Errorf("104: %+v", d)
+	}
+	if f.CallsPerSecond != 10 || f.Batch != 50 || f.EmployeeType != "employee_no" || f.BaseURL != "https://open.feishu.cn" {
+		t.Errorf("feishu: %+v", f)
+	}
+}
+
+func TestWhatIsWrittenIsWhatCounts(t *testing.T) {
+	c := parse(t, "\uFEFF"+strings.ReplaceAll(`schema = 1
+[device]
+id = "x1"
+name = "大廳"
+timezone = "Asia/Shanghai"
+state_dir = "state"
+[kiosk]
+listen = "[::1]:0"
+duplicate_window = "0s"
+[[schedule]]
+from = "22:00"
+to = "02:00"
+kind = "out"
+[[schedule]]
+from = "00:00"
+to = "24:00"
+kind = "go-out"
+[[reader]]
+name = "r"
+driver = "serial"
+port = "run/badge"
+dialect = "parallax"
+[[destination]]
+name = "104"
+driver = "transfercard"
+api_base = "http://127.0.0.1:9/prohrm/1.0/"
+client_id = "c"
+client_secret_file = "s"
+idx_base = 1
+statuses = ["in"]
+ca_file = "ca.pem"
+`, "\n", "\r\n"))
+	if c.Device.StateDir != "/etc/punchclock/state" || c.Device.Name != "大廳" || c.Device.Timezone.String() != "Asia/Shanghai" {
+		t.Errorf("device: %+v", c.Device)
+	}
+	if c.Kiosk.DuplicateWindow != 0 || c.Kiosk.Listen != "[::1]:0" {
+		t.Errorf("kiosk: %+v", c.Kiosk)
+	}
+	if want := []scheduleConfig{{1320, 120, punch.Out}, {0, 1440, punch.GoOut}}; !reflect.DeepEqual(c.Schedule, want) {
+		t.Errorf("schedule: %+v", c.Schedule)
+	}
+	if r := c.Readers[0]; r.Port != "/etc/punchclock/run/badge" || r.Baud != 2400 {
+		t.Errorf("reader: %+v", r)
+	}
+	d := c.Destinations[0]
+	if d.APIBase != "http://127.0.0.1:9/prohrm/1.0" || d.IdxBase != "1" || len(d.Statuses) != 1 || d.CAFile != "/etc/punchclock/ca.pem" {
+		t.Errorf("destination: %+v", d)
+	}
+}
+
+func TestRemoteListenNeedsOneMoreWord(t *testing.T) {
+	for _, tc := range []struct {
+		listen   string
+		loopback bool
+		bad      bool
+	}{
+		{"127.0.0.1:8080", true, false}, {"127.9.9.9:1", true, false}, {"[::1]:80", true, false}, {"localhost:80", true, false},
+		{"[::ffff:127.0.0.1]:80", true, false}, {":8080", false, false}, {"0.0.0.0:80", false, false}, {"[::]:80", false, false},
+		{"192.168.1.5:80", false, false}, {"kiosk.local:80", false, true}, {"127.0.0.1:http", false, true}, {"127.0.0.1:65536", false, true},
+		{"127.0.0.1:", false, true}, {"127.0.0.1:+1", false, true}, {"8080", false, true},
+	} {
+		loopback, err := listenAddress(tc.listen)
+		if loopback != tc.loopback || (err != nil) != tc.bad {
+			t.Errorf("%s: %v, %v", tc.listen, loopback, err)
+		}
+	}
+	parse(t, top+"[kiosk]\nlisten = \":8080\"\nallow_remote = true\n")
+}
+
+// Everything but the marks, which are of the text.
+func withoutMarks(c *config) config {
+	out := *c
+	out.Readers, out.Destinations = nil, nil
+	for _, r := range c.Readers {
+		r.at = mark{}
+		out.Readers = append(out.Readers, r)
+	}
+	for _, d := range c.Destinations {
+		d.at, d.atSecret, d.atCA = mark{}, mark{}, mark{}
+		out.Destinations = append(out.Destinations, d)
+	}
+	return out
+}
+
+func show(t *testing.T, c *config) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := c.show(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestShowReadsBackTheSame(t *testing.T) {
+	for _, text := range []string{
+		top, exampleConfig(), top + exampleReader("stdin"),
+		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
+		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",
+	} {
+		c := parse(t, text)
+		again := parse(t, show(t, c))
+		if a, b := withoutMarks(c), withoutMarks(again); !reflect.DeepEqual(a, b) {
+			t.Errorf("%+v\nbecame\n%+v", a, b)
+		}
+	}
+}
+
+func TestExampleHasEveryKey(t *testing.T) {
+	example := exampleConfig()
+	shown := show(t, parse(t, example))
+	for line := range strings.Lines(shown) {
+		word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if word != "" && !strings.Contains(example, "\n"+word+" ") && !strings.Contains(example, "\n"+word+"\n") {
+			t.Errorf("config show prints %q, which the example lacks", word)
+		}
+	}
+	for line := range strings.Lines(example) {
+		if w := len([]rune(line)); w > 150 {
+			t.Errorf("line of %d characters: %s", w, line)
+		}
+	}
+	if exampleReader("wiegand") != "" {
+		t.Error("an example of a driver that is not there")
+	}
+}
+
+func TestSecretsComeFromSystemdOrFromBesideTheFile(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	c := &config{path: "/etc/punchclock/config.toml"}
+	if got := c.secretPath("s"); got != "/etc/punchclock/s" {
+		t.Error(got)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/punchclock.service")
+	if got := c.secretPath("s"); got != "/run/credentials/punchclock.service/s" {
+		t.Error(got)
+	}
+	if got := c.secretPath("/x/s"); got != "/x/s" {
+		t.Error(got)
+	}
+}
+
+func TestSecretIsReadWithoutItsLineEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	for _, tc := range []struct{ in, out, err string }{
+		{"s3cret", "s3cret", ""}, {"s3cret\n", "s3cret", ""}, {"s3cret\r\n", "s3cret", ""}, {"\uFEFFs3 cret", "s3 cret", ""},
+		{" s\n", " s", ""},
+		{"", "", "is empty"}, {"\n", "", "is empty"}, {" \n", "", "is empty"},
+		{"s3cret\n\n", "", "more than one line"}, {"a\nb", "", "more than one line"}, {"s3cret\x00", "", "characters"},
+		{strings.Repeat("x", 4097), "", "larger"},
+	} {
+		if err := os.WriteFile(path, []byte(tc.in), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readSecret(path)
+		if got != tc.out || (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+			t.Errorf("%q: %q, %v", tc.in, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("the secret is in the error: %v", err)
+		}
+	}
+}
+
+func TestCheckOpensTheFilesThatAreNamed(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "c.toml")
+	write("c.toml", top+to104+"ca_file = \"ca.pem\"\n"+toFeishu, 0o644)
+	c, err := loadConfig(path, testBuild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults, warnings := c.checkFiles()
+	want := path + `:7:22: destination "104": secret: open ` + dir + `/s: no such file or directory; write the secret, and nothing else, into that file, readable only by the program's user
+` + path + `:8:11: destination "104": root certificates: open ` + dir + `/ca.pem: no such file or directory; name a file with certificates in PEM form, or write ca_file = ""
+` + path + `:13:19: destination "feishu": secret: open ` + dir + `/s: no such file or directory; write the secret, and nothing else, into that file, readable only by the program's user`
+	if faults.Error() != want || len(warnings) != 0 {
+		t.Errorf("%v\n%v", faults, warnings)
+	}
+	write("s", "s3cret\n", 0o644)
+	write("ca.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", 0o644)
+	if faults, warnings = c.checkFiles(); len(faults) != 1 || !strings.Contains(faults[0].msg, "holds no certificate") || len(warnings) != 2 {
+		t.Errorf("%v\n%v", faults, warnings)
+	}
+	write("s", "s3cret\n", 0o600)
+	write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644)
+	if faults, warnings = c.checkFiles(); len(faults)+len(warnings) != 0 {
+		t.Errorf("%v\n%v", faults, warnings)
+	}
+	// systemd shows group-readable modes in a directory that it keeps closed.
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	write("s", "s3cret", 0o440)
+	if _, warnings = c.checkFiles(); len(warnings) != 0 {
+		t.Errorf("%v", warnings)
+	}
+}
+
+func TestMissingFileSaysHowToGetOne(t *testing.T) {
+	_, err := loadConfig(filepath.Join(t.TempDir(), "none.toml"), testBuild)
+	if err == nil || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "config example") {
+		t.Error(err)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(exampleConfig()))
+	f.Add([]byte(top + serialReader + to104 + toFeishu))
+	f.Add([]byte("\uFEFFschema = 1\r\ndevice.id = 'a'\r\nreader = [{name=1}, [2]]\r\n"))
+	f.Add([]byte("[device.id.x]\n[[reader.a]]\n[[kiosk]]\n[kiosk.b]\nkiosk.c.d = [[{}]]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseConfig("f", data, testBuild)
+		if err == nil {
+			var b bytes.Buffer
+			if err := c.show(&b); err != nil {
+				t.Fatal(err)
+			}
+			again, err := parseConfig("f", b.Bytes(), testBuild)
+			if err != nil {
+				t.Fatalf("does not read back: %v\n%s", err, b.Bytes())
+			}
+			if a, b := withoutMarks(c), withoutMarks(again); !reflect.DeepEqual(a, b) {
+				t.Fatalf("%+v\nbecame\n%+v", a, b)
+			}
+			return
+		}
+		ps, ok := errors.AsType[problems](err)
+		if !ok || len(ps) == 0 {
+			t.Fatalf("an error of another kind: %v", err)
+		}
+		lines := 1 + bytes.Count(data, []byte{'\n'})
+		for _, p := range ps {
+			if p.line < 1 || p.col < 1 || p.line > lines || p.msg == "" || p.fix == "" {
+				t.Fatalf("%+v in a file of %d lines", p, lines)
+			}
+		}
+	})
+}
