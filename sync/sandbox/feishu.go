@@ -205,14 +205,14 @@ type feishuToken struct {
 
 // NewFeishu returns a Feishu without a fault.
 func NewFeishu(cfg FeishuConfig) *Feishu {
-	f := &Feishu{id: cfg.AppID, secret: cfg.AppSecret, acceptAny: cfg.AcceptAny, faults: DefaultFeishuFaults(), nextID: 6709359313699356941}
+	f := &Feishu{id: cfg.AppID, secret: cfg.AppSecret, faults: DefaultFeishuFaults(), nextID: 6709359313699356941}
 	if f.id == "" {
 		f.id = "cli_sandbox" + random(4)
 	}
 	if f.secret == "" {
 		f.secret = "not-a-secret-" + random(12)
 	}
-	f.SetPeople(cfg.People)
+	f.SetPeople(cfg.People, cfg.AcceptAny)
 	f.clear()
 	return f
 }
@@ -220,11 +220,13 @@ func NewFeishu(cfg FeishuConfig) *Feishu {
 // Credentials returns the app id and secret that the token call takes.
 func (f *Feishu) Credentials() (id, secret string) { return f.id, f.secret }
 
-// SetPeople replaces the employees Feishu knows. Flows of people who are no
+// SetPeople replaces the employees Feishu knows; with acceptAny it knows
+// everybody. Flows of people who are no
 // longer in the list stay findable by the id they came with.
-func (f *Feishu) SetPeople(people []Person) {
+func (f *Feishu) SetPeople(people []Person, acceptAny bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.acceptAny = acceptAny
 	f.people = slices.Clone(people)
 	for i := range f.ledger {
 		f.ledger[i].person = f.find(f.ledger[i].EmployeeType, f.ledger[i].Flow.UserID)

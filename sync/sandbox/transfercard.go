@@ -167,7 +167,7 @@ type cardKey struct {
 
 // NewTransferCard returns a 104 without a fault.
 func NewTransferCard(cfg TransferCardConfig) *TransferCard {
-	c := &TransferCard{id: cfg.ClientID, secret: cfg.ClientSecret, acceptAny: cfg.AcceptAny, faults: DefaultTransferCardFaults()}
+	c := &TransferCard{id: cfg.ClientID, secret: cfg.ClientSecret, faults: DefaultTransferCardFaults()}
 	if c.id == "" {
 		c.id = "sandbox-" + random(4)
 	}
@@ -180,7 +180,7 @@ func NewTransferCard(cfg TransferCardConfig) *TransferCard {
 			c.companies[taxID(uno)] = true
 		}
 	}
-	c.SetPeople(cfg.People)
+	c.SetPeople(cfg.People, cfg.AcceptAny)
 	c.clear()
 	return c
 }
@@ -188,10 +188,11 @@ func NewTransferCard(cfg TransferCardConfig) *TransferCard {
 // Credentials returns the client id and secret that the token call takes.
 func (c *TransferCard) Credentials() (id, secret string) { return c.id, c.secret }
 
-// SetPeople replaces the employees 104 knows.
-func (c *TransferCard) SetPeople(people []Person) {
+// SetPeople replaces the employees 104 knows; with acceptAny it knows everybody.
+func (c *TransferCard) SetPeople(people []Person, acceptAny bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.acceptAny = acceptAny
 	c.people = map[string]bool{}
 	for _, p := range people {
 		c.people[p.Number] = true
