@@ -60,6 +60,7 @@ type Worker struct {
 	denied int             // Denied in a row
 	since  time.Time       // begin of the trouble that is on, zero for none
 	said   map[string]bool // messages logged in this trouble
+	ours   bool            // the outbox fails, not the far side
 }
 
 // sends is what is remembered of a punch that has no verdict yet. It is lost in a
@@ -122,9 +123,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := w.c.Log.Changed()
 		batch, err := w.c.Log.Next(w.c.Name, w.c.Batch)
+		if err != nil {
+			w.outbox(ctx, fmt.Errorf("reading the outbox: %w", err))
+			continue
+		}
+		w.outboxWell()
 		switch {
-		case err != nil:
-			w.trouble(ctx, fmt.Errorf("reading the outbox: %w", err))
 		case len(batch) == 0:
 			select {
 			case <-changed:
@@ -155,7 +159,7 @@ func (w *Worker) deliver(ctx context.Context, batch []punch.Punch) {
 	case ctx.Err() != nil && err != nil:
 		// Interrupted by the stop: no trouble of the destination's.
 	case err == nil && len(known) > 0:
-		w.well()
+		w.well(time.Now())
 	case err == nil:
 		w.trouble(ctx, errors.New("the answer said nothing about any punch"))
 	default:
@@ -218,19 +222,32 @@ func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) [
 // settle makes verdicts durable, trying until it is done. It reports false when
 // ctx ended before that: then the far side is asked again after the next start.
 func (w *Worker) settle(ctx context.Context, v []punch.Verdict) bool {
-	var wait Backoff
 	for {
 		err := w.c.Log.Settle(w.c.Name, v)
 		if err == nil {
+			w.outboxWell()
 			return true
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !w.outbox(ctx, fmt.Errorf("writing receipts to the outbox: %w", err)) {
 			return false
 		}
-		w.fails(Retrying, fmt.Errorf("writing receipts to the outbox: %w", err), slog.LevelError)
-		if !w.pause(ctx, wait.Next(), w.kick) {
-			return false
-		}
+	}
+}
+
+// outbox takes note of trouble in our own house and waits. It reports false when
+// ctx ended.
+func (w *Worker) outbox(ctx context.Context, err error) bool {
+	w.ours = true
+	w.fails(Retrying, err, slog.LevelError)
+	return w.pause(ctx, w.wait.Next(), w.kick) != stopped
+}
+
+// outboxWell ends that trouble. It says nothing about the far side: if that fails
+// as well, the next round tells.
+func (w *Worker) outboxWell() {
+	if w.ours {
+		w.ours = false
+		w.well(w.Status().LastSuccess)
 	}
 }
 
@@ -248,7 +265,9 @@ func (w *Worker) trouble(ctx context.Context, err error) {
 		w.denied++
 		d := min(time.Duration(w.denied)*probeFirst, probeMost)
 		// Later by chance, never sooner: a token.Cache below has the same patience.
-		w.pause(ctx, d+rand.N(d/10), w.kick)
+		if w.pause(ctx, d+rand.N(d/10), w.kick) == kicked {
+			w.denied = 0
+		}
 		w.reset()
 	case errors.As(err, &busy):
 		w.fails(Retrying, err, slog.LevelWarn)
@@ -275,10 +294,10 @@ func (w *Worker) fails(state string, err error, level slog.Level) {
 	w.log.Log(context.Background(), level, "destination fails, punches are kept", "state", state, "err", text)
 }
 
-// well takes note of a round in which the far side answered.
-func (w *Worker) well() {
+// well ends whatever trouble was on.
+func (w *Worker) well(success time.Time) {
 	w.mu.Lock()
-	w.status = Status{State: OK, LastSuccess: time.Now()}
+	w.status = Status{State: OK, LastSuccess: success}
 	w.mu.Unlock()
 	w.wait.Reset()
 	w.denied = 0
@@ -289,19 +308,29 @@ func (w *Worker) well() {
 	}
 }
 
-// pause waits; sooner ends it early. It reports false when ctx did.
-func (w *Worker) pause(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
+// How a wait ended.
+type ending uint8
+
+const (
+	over    ending = iota // it was waited out
+	kicked                // somebody wants to know now
+	stopped               // ctx is done
+)
+
+// pause waits; sooner, which may be nil, ends it early.
+func (w *Worker) pause(ctx context.Context, d time.Duration, sooner <-chan struct{}) ending {
 	w.next(time.Now().Add(d))
 	defer w.next(time.Time{})
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return over
 	case <-sooner:
+		return kicked
 	case <-ctx.Done():
-		return false
+		return stopped
 	}
-	return true
 }
 
 func (w *Worker) next(t time.Time) {
