@@ -1,0 +1,282 @@
+package kiosk
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"punchclock/device"
+	"punchclock/queue/punch"
+	"punchclock/ui"
+)
+
+type choiceRequest struct {
+	kind punch.Kind
+	done chan struct{}
+}
+
+type pinRequest struct {
+	who   person
+	badge punch.Badge
+	at    time.Time
+	reply chan ui.Result // room for one
+}
+
+// origin is what a tap's answer needs that its decision does not.
+type origin struct {
+	last  time.Time        // last byte or edge
+	reply chan<- ui.Result // nil for a card
+}
+
+// run is one Run: the state's surroundings.
+type run struct {
+	*Kiosk
+	origins  map[punch.Tap]origin
+	appended chan event
+	results  *queue
+	screens  []mailbox[ui.Screen]
+	cues     []mailbox[ui.Cue]
+}
+
+// Run takes the readers' events from in, and choices and numbers from the page,
+// until ctx is done. Then it takes what is already in the channel's buffer, waits
+// until each tap is appended and answered, and returns nil; stop the readers before.
+// It waits two seconds at most for displays, sounders and the taker of results to
+// finish; whichever hangs is left behind and named in the log. A closed in is a reader
+// that has nothing more to say. Call Run once.
+//
+// While 256 taps wait for a medium that does not answer, in is not read, so that the
+// readers wait too and no tap is thrown away.
+func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
+	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue()}
+	settled := r.open()
+	r.feed(event{what: evTick, at: k.parts.Clock.Now()})
+
+	timer := time.NewTimer(k.state.wake(k.parts.Clock.Now()))
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		cards, pins := in, k.pins
+		if len(k.state.taps) >= maxTaps {
+			cards, pins = nil, nil
+		}
+		select {
+		case <-ctx.Done():
+		case ev, ok := <-cards:
+			if ok {
+				r.device(ev)
+			} else {
+				in = nil
+			}
+		case p := <-pins:
+			r.pin(p)
+		case c := <-k.choices:
+			now := k.parts.Clock.Now()
+			r.feed(event{what: evChoose, at: now, stamp: stampOf(now, time.Time{}), kind: c.kind})
+			close(c.done)
+		case e := <-r.appended:
+			r.done(e)
+		case <-timer.C:
+			r.feed(event{what: evTick, at: k.parts.Clock.Now()})
+		}
+		timer.Reset(k.state.wake(k.parts.Clock.Now()))
+	}
+
+	close(k.stopping)
+	for more := true; more; {
+		select {
+		case ev, ok := <-in:
+			if more = ok; ok {
+				r.device(ev)
+			}
+		default:
+			more = false
+		}
+	}
+	for len(k.state.taps) > 0 {
+		r.done(<-r.appended)
+	}
+	r.close()
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-settled:
+	case <-grace.C:
+		k.log.Warn("a display, a sounder or the taker of results did not finish in time and is left behind", "waited", stopGrace)
+	}
+	return nil
+}
+
+// open starts a goroutine for each that shows, and returns a channel that is closed
+// when all of them have ended.
+func (r *run) open() <-chan struct{} {
+	var wg sync.WaitGroup
+	if take := r.parts.Results; take != nil {
+		wg.Go(func() { r.results.run(take) })
+	}
+	for _, d := range r.parts.Displays {
+		box := newMailbox[ui.Screen]()
+		r.screens = append(r.screens, box)
+		wg.Go(func() { box.run(d.Show) })
+	}
+	for _, s := range r.parts.Sounders {
+		box := newMailbox[ui.Cue]()
+		r.cues = append(r.cues, box)
+		wg.Go(func() { box.run(s.Play) })
+	}
+	settled := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(settled)
+	}()
+	return settled
+}
+
+func (r *run) close() {
+	r.results.close()
+	for _, box := range r.screens {
+		close(box)
+	}
+	for _, box := range r.cues {
+		close(box)
+	}
+}
+
+// feed gives step one event and does what it says. Nothing here blocks.
+func (r *run) feed(e event) {
+	var acts []action
+	r.state, acts = step(r.state, e)
+	for _, a := range acts {
+		switch a := a.(type) {
+		case actAppend:
+			go func() {
+				p, err := r.parts.Recorder.Append(a.draft)
+				r.appended <- event{what: evDone, id: a.id, punch: p, err: err}
+			}()
+		case actAnswer:
+			r.answer(a)
+		case actShow:
+			for _, box := range r.screens {
+				box.put(a.screen)
+			}
+		case actPlay:
+			for _, box := range r.cues {
+				box.put(a.cue)
+			}
+		}
+	}
+}
+
+func (r *run) answer(a actAnswer) {
+	o := r.origins[a.id]
+	delete(r.origins, a.id)
+	if r.parts.Results != nil {
+		r.results.put(a.result)
+	}
+	if o.reply != nil {
+		o.reply <- a.result
+	}
+	if r.parts.Observe != nil {
+		r.parts.Observe(time.Since(o.last), a.result)
+	}
+}
+
+func (r *run) done(e event) {
+	e.at = r.parts.Clock.Now()
+	if e.err != nil {
+		r.log.Error("a punch could not be stored; the person was told to tap again", "err", e.err)
+	}
+	r.feed(e)
+}
+
+// device turns a reader's event into one for step.
+func (r *run) device(ev device.Event) {
+	e := event{what: evReader, at: r.parts.Clock.Now(), reader: ev.Reader, sign: ev.What, fault: ev.Fault}
+	e.stamp = stampOf(e.at, ev.Last)
+	switch ev.What {
+	case device.Card:
+		badge, err := punch.NewBadge(ev.Medium, ev.Value)
+		if err != nil { // the reader is at fault, and the person waits
+			r.log.Warn("a card came in a form that is no badge; check the reader's dialect",
+				"reader", ev.Reader, "medium", ev.Medium, "bits", ev.Bits)
+			e.sign, e.fault = device.Fault, device.FaultFormat
+			r.misread(e, ev.Last)
+			return
+		}
+		e.what, e.badge = evTap, badge
+		e.raw = ev.Raw[:min(len(ev.Raw), maxRaw)]
+		e.bits = min(max(ev.Bits, 0), 8*len(e.raw), maxBits)
+		if p, ok := r.parts.Directory.ByBadge(badge); ok && p.Active {
+			e.who = personOf(p)
+		}
+		e.id = r.begin(ev.Last, nil)
+	case device.Key:
+		kind, err := punch.ParseKind(ev.Key)
+		if err != nil {
+			r.log.Warn("a key gave no kind; check the reader's key map", "reader", ev.Reader, "err", err)
+			break
+		}
+		e.what, e.kind = evChoose, kind
+	case device.Fault:
+		if ev.Try {
+			r.misread(e, ev.Last)
+			return
+		}
+	case device.Up:
+		r.log.Info("reader is up", "reader", ev.Reader)
+	case device.Down:
+		r.log.Warn("reader is down; it comes back by itself when it is there", "reader", ev.Reader, "err", ev.Err)
+	}
+	r.tell(e)
+}
+
+// The most a draft can carry of what came off the line.
+const (
+	maxRaw  = 32
+	maxBits = 255
+)
+
+func (r *run) misread(e event, last time.Time) {
+	e.what = evMisread
+	e.id = r.begin(last, nil)
+	r.tell(e)
+}
+
+// tell feeds an event that a reader sent.
+func (r *run) tell(e event) {
+	r.feed(e)
+	r.status.set(r.state.readers)
+}
+
+func (r *run) pin(p pinRequest) {
+	now := r.parts.Clock.Now()
+	r.feed(event{
+		what: evTap, at: now, stamp: stampOf(now, p.at), reader: PageReader,
+		who: p.who, badge: p.badge, id: r.begin(p.at, p.reply),
+	})
+}
+
+// begin draws the identity of a tap.
+func (r *run) begin(last time.Time, reply chan<- ui.Result) (id punch.Tap) {
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	if last.IsZero() {
+		last = time.Now()
+	}
+	r.origins[id] = origin{last: last, reply: reply}
+	return id
+}
+
+// stampOf takes a clock reading back to when something happened, and to the
+// millisecond. A time without Go's monotonic reading says nothing about how long
+// ago that was.
+func stampOf(now punch.Stamp, last time.Time) punch.Stamp {
+	if last != last.Round(0) { // Round strips the monotonic reading
+		if ago := time.Since(last); ago > 0 {
+			now.Wall = now.Wall.Add(-ago)
+			now.Uptime = max(now.Uptime-ago, 0)
+		}
+	}
+	now.Wall = now.Wall.Truncate(time.Millisecond)
+	now.Uptime = now.Uptime.Truncate(time.Millisecond)
+	return now
+}
