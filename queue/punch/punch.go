@@ -324,6 +324,9 @@ type Punch struct {
 	// Corrected is the true time where the wall clock was wrong at the tap and
 	// the boot's time became known later; zero where Wall stands.
 	Corrected time.Time
+	// Uncertain says that the clock was unset at the tap and that boot never
+	// learned the time: a person must decide, it is never sent by itself.
+	Uncertain bool
 	PrevHash  [32]byte // Hash of the record before
 	Hash      [32]byte // SHA-256 over sequence number and stored bytes
 }

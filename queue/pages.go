@@ -1,0 +1,236 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+)
+
+// bbolt trusts its file: opening one that was cut short ends the process with
+// SIGBUS, a bad page can panic in a goroutine of its own, and an empty file is
+// quietly taken for a new database. So every file is read here first, page by
+// page, with bounds checked and without mapping it. The same reader salvages
+// what a damaged file still holds.
+//
+// The layout (bbolt's format version 2, little-endian as on every machine we
+// build for): a page is id u64, flags u16, count u16, overflow u32, then elements
+// of 16 bytes; a branch element is pos u32, ksize u32, pgid u64, a leaf element
+// flags u32, pos u32, ksize u32, vsize u32, pos counting from the element itself.
+// A bucket's value is root u64, sequence u64, and where root is 0 a page follows
+// in place. A meta page holds magic u32, version u32, page size u32, flags u32,
+// root bucket, freelist u64, high-water page u64, transaction u64 and the FNV-1a
+// of all that.
+const (
+	pageHeader  = 16
+	elemSize    = 16
+	branchFlag  = 0x01
+	leafFlag    = 0x02
+	bucketFlag  = 0x01
+	metaMagic   = 0xED0CDAED
+	metaVersion = 2
+	maxDepth    = 32
+)
+
+// Damage says that a file is not what bbolt wrote. The file must not be opened.
+type Damage struct {
+	Path string
+	What string
+}
+
+func (d *Damage) Error() string { return d.Path + ": " + d.What }
+
+type pageFile struct {
+	path     string
+	f        io.ReaderAt
+	size     int64
+	pageSize int64
+	root     uint64
+	pages    uint64 // high-water page of the newest meta
+	seen     map[uint64]bool
+}
+
+func (p *pageFile) damage(format string, args ...any) error {
+	return &Damage{p.path, fmt.Sprintf(format, args...)}
+}
+
+// openPages reads the meta pages. A file without a usable one is Damage.
+func openPages(path string, f *os.File) (*pageFile, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p := &pageFile{path: path, f: f, size: st.Size(), seen: map[uint64]bool{}}
+	if p.size == 0 {
+		return nil, p.damage("the file is empty")
+	}
+	var newest uint64
+	found := false
+	for _, at := range []int64{0, 4096} {
+		b := make([]byte, 80)
+		if _, err := f.ReadAt(b, at); err != nil {
+			continue
+		}
+		m := b[pageHeader:]
+		h := fnv.New64a()
+		h.Write(m[:56])
+		le := binary.LittleEndian
+		if le.Uint32(m) != metaMagic || le.Uint32(m[4:]) != metaVersion || h.Sum64() != le.Uint64(m[56:]) {
+			continue
+		}
+		if ps := le.Uint32(m[8:]); ps != 4096 {
+			return nil, p.damage("page size %d: this program writes 4096", ps)
+		}
+		if tx := le.Uint64(m[48:]); !found || tx > newest {
+			found, newest = true, tx
+			p.root, p.pages = le.Uint64(m[16:]), le.Uint64(m[40:])
+		}
+	}
+	if !found {
+		return nil, p.damage("neither meta page is whole")
+	}
+	p.pageSize = 4096
+	if p.pages > uint64(p.size)/4096 {
+		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*4096)
+	}
+	return p, nil
+}
+
+// checkFile reads every page that bbolt would reach and returns Damage for the
+// first thing that is wrong.
+func checkFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := openPages(path, f)
+	if err != nil {
+		return err
+	}
+	return p.walk(p.root, nil, 0, nil)
+}
+
+// page returns page id with its overflow, checked against header and file.
+func (p *pageFile) page(id uint64) ([]byte, error) {
+	if id < 2 || id >= p.pages {
+		return nil, p.damage("page %d is outside the file", id)
+	}
+	if p.seen[id] {
+		return nil, p.damage("page %d is used twice", id)
+	}
+	p.seen[id] = true
+	b := make([]byte, p.pageSize)
+	if _, err := p.f.ReadAt(b, int64(id)*p.pageSize); err != nil {
+		return nil, fmt.Errorf("%s: page %d: %w", p.path, id, err)
+	}
+	le := binary.LittleEndian
+	if got := le.Uint64(b); got != id {
+		return nil, p.damage("page %d says it is page %d", id, got)
+	}
+	over := uint64(le.Uint32(b[12:]))
+	if over > 0 {
+		if over >= p.pages || id+over >= p.pages {
+			return nil, p.damage("page %d runs over the end", id)
+		}
+		b = make([]byte, int64(over+1)*p.pageSize)
+		if _, err := p.f.ReadAt(b, int64(id)*p.pageSize); err != nil {
+			return nil, fmt.Errorf("%s: page %d: %w", p.path, id, err)
+		}
+		for i := id + 1; i <= id+over; i++ {
+			p.seen[i] = true
+		}
+	}
+	return b, nil
+}
+
+// visitor is called for each pair that is no bucket. Bucket is nil for the root.
+// An error ends the walk.
+type visitor func(bucket, k, v []byte) error
+
+// walk visits a tree of pages.
+func (p *pageFile) walk(id uint64, bucket []byte, depth int, fn visitor) error {
+	if depth > maxDepth {
+		return p.damage("pages nest deeper than %d", maxDepth)
+	}
+	b, err := p.page(id)
+	if err != nil {
+		return err
+	}
+	return p.elements(b, id, bucket, depth, fn)
+}
+
+// elements visits one page, which may be one inside a bucket's value.
+func (p *pageFile) elements(b []byte, id uint64, bucket []byte, depth int, fn visitor) error {
+	if len(b) < pageHeader {
+		return p.damage("page %d: a bucket kept inside is too short", id)
+	}
+	le := binary.LittleEndian
+	flags, count := le.Uint16(b[8:]), int(le.Uint16(b[10:]))
+	if flags != branchFlag && flags != leafFlag {
+		return p.damage("page %d is neither branch nor leaf", id)
+	}
+	if pageHeader+count*elemSize > len(b) {
+		return p.damage("page %d: %d elements do not fit", id, count)
+	}
+	if flags == branchFlag && count == 0 {
+		return p.damage("page %d: a branch without elements", id)
+	}
+	var last []byte
+	for i := range count {
+		at := pageHeader + i*elemSize
+		e := b[at:]
+		var pos, ks, vs uint64
+		if flags == branchFlag {
+			pos, ks = uint64(le.Uint32(e)), uint64(le.Uint32(e[4:]))
+		} else {
+			pos, ks, vs = uint64(le.Uint32(e[4:])), uint64(le.Uint32(e[8:])), uint64(le.Uint32(e[12:]))
+		}
+		from := uint64(at) + pos
+		if from < uint64(pageHeader+count*elemSize) && ks+vs > 0 || from+ks+vs > uint64(len(b)) {
+			return p.damage("page %d: element %d lies outside", id, i)
+		}
+		k, v := b[from:from+ks], b[from+ks:from+ks+vs]
+		if i > 0 && string(last) >= string(k) {
+			return p.damage("page %d: element %d is out of order", id, i)
+		}
+		last = k
+		if flags == branchFlag {
+			if err := p.walk(le.Uint64(e[8:]), bucket, depth+1, fn); err != nil {
+				return err
+			}
+			continue
+		}
+		switch ef := le.Uint32(e); {
+		case ef == bucketFlag:
+			if len(v) < pageHeader {
+				return p.damage("page %d: bucket %q is too short", id, k)
+			}
+			var err error
+			if root := le.Uint64(v); root != 0 {
+				err = p.walk(root, k, depth+1, fn)
+			} else {
+				err = p.elements(v[16:], id, k, depth+1, fn)
+			}
+			if err != nil {
+				return err
+			}
+		case ef != 0:
+			return p.damage("page %d: element %d has unknown flags %#x", id, i, ef)
+		case fn != nil:
+			if err := fn(bucket, k, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// isDamage reports whether err says that a file is damaged, as against one that
+// could not be read just now.
+func isDamage(err error) bool {
+	var d *Damage
+	return errors.As(err, &d)
+}

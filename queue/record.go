@@ -1,0 +1,196 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"punchclock/queue/punch"
+)
+
+// The stored form of a punch, version 1. The key is the sequence number, eight
+// bytes, big-endian; the value is
+//
+//	version      1 byte, 1
+//	outcome      1 byte: outcome in the high half, clock state in the low half
+//	kind         text
+//	wall         8 bytes, big-endian, signed: milliseconds since 1970 UTC as the clock said
+//	boot id      16 bytes
+//	uptime       uvarint, milliseconds
+//	error bound  uvarint, milliseconds
+//	tap          8 bytes
+//	badge        text
+//	raw          1 byte number of bits, then bytes as text
+//	employee     text
+//	reader       text
+//	prev hash    32 bytes: hash of the record before
+//	extensions   any number of: tag (1 byte, not 0), text
+//	end          1 byte, 0
+//	checksum     4 bytes, big-endian: CRC-32C of the key and all bytes before
+//
+// where text is one byte of length and that many bytes. A reader that meets an
+// extension it does not know keeps the record and passes the extension over, so
+// that a clock which was set back to an older version reads what a newer one
+// wrote. The hash of a record is SHA-256 over key and value, checksum included.
+//
+// A common record is about 125 bytes with its key. Six of up to 152 bytes fit
+// into the bucket that bbolt keeps inside its root page.
+const (
+	recordVersion = 1
+	extSupersedes = 1 // uvarint: sequence number of the punch that this one corrects
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errDamaged marks a record whose bytes are not what was written.
+var errDamaged = errors.New("record is damaged")
+
+// Limits of what a draft may hold; longer values cannot come from our own readers
+// and roster, and are refused rather than cut.
+const (
+	maxText = 64
+	maxRaw  = 64
+)
+
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// encodeRecord returns the stored form of d as punch number seq.
+func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
+	switch {
+	case !d.Kind.Valid():
+		return nil, errors.New("the kind is missing")
+	case d.Outcome < punch.Stored || d.Outcome > punch.Duplicate:
+		return nil, fmt.Errorf("outcome %q is not one that is stored", d.Outcome)
+	case len(d.Badge) > punch.MaxBadge || len(d.Employee) > maxText || len(d.Reader) > maxText:
+		return nil, fmt.Errorf("badge, employee number or reader name is longer than %d bytes", maxText)
+	case len(d.Raw) > maxRaw || d.Bits < 0 || d.Bits > 8*maxRaw || d.Bits > 8*len(d.Raw):
+		return nil, fmt.Errorf("%d raw bits in %d bytes: at most %d bytes are kept", d.Bits, len(d.Raw), maxRaw)
+	}
+	b := make([]byte, 0, 160)
+	b = append(b, recordVersion, byte(d.Outcome)<<4|byte(d.Stamp.Clock)&0xf)
+	b = appendText(b, d.Kind.String())
+	b = binary.BigEndian.AppendUint64(b, uint64(d.Stamp.Wall.UnixMilli()))
+	b = append(b, d.Stamp.BootID[:]...)
+	b = binary.AppendUvarint(b, uint64(max(0, d.Stamp.Uptime.Milliseconds())))
+	b = binary.AppendUvarint(b, uint64(min(max(0, d.Stamp.ErrorBound), punch.MaxErrorBound).Milliseconds()))
+	b = append(b, d.Tap[:]...)
+	b = appendText(b, string(d.Badge))
+	b = binary.AppendUvarint(b, uint64(d.Bits))
+	b = appendText(b, string(d.Raw))
+	b = appendText(b, d.Employee)
+	b = appendText(b, d.Reader)
+	b = append(b, prev[:]...)
+	if d.Supersedes != 0 {
+		b = append(b, extSupersedes)
+		b = appendText(b, string(binary.AppendUvarint(nil, d.Supersedes)))
+	}
+	b = append(b, 0)
+	return binary.BigEndian.AppendUint32(b, checksum(seqKey(seq), b)), nil
+}
+
+func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
+
+func checksum(key, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, body)
+}
+
+// hashRecord is the chain's hash of one stored record.
+func hashRecord(seq uint64, value []byte) [32]byte {
+	h := sha256.New()
+	h.Write(seqKey(seq))
+	h.Write(value)
+	return [32]byte(h.Sum(nil))
+}
+
+// decodeRecord reads the stored form back. Nothing of the result points into
+// value. An error wraps errDamaged.
+func decodeRecord(device string, seq uint64, value []byte) (punch.Punch, error) {
+	p := punch.Punch{ID: punch.NewID(device, seq), Seq: seq}
+	if len(value) < 5 {
+		return p, fmt.Errorf("punch %s: %d bytes: %w", p.ID, len(value), errDamaged)
+	}
+	body := value[:len(value)-4]
+	if checksum(seqKey(seq), body) != binary.BigEndian.Uint32(value[len(value)-4:]) {
+		return p, fmt.Errorf("punch %s: checksum: %w", p.ID, errDamaged)
+	}
+	if body[0] != recordVersion {
+		return p, fmt.Errorf("punch %s: stored form %d is newer than this program knows: update it: %w", p.ID, body[0], errDamaged)
+	}
+	r := &scan{b: body[1:]}
+	oc := r.byte()
+	p.Outcome, p.Stamp.Clock = punch.Outcome(oc>>4), punch.ClockState(oc&0xf)
+	kind, kerr := punch.ParseKind(r.text())
+	p.Kind = kind
+	p.Stamp.Wall = time.UnixMilli(int64(binary.BigEndian.Uint64(r.take(8)))).UTC()
+	copy(p.Stamp.BootID[:], r.take(16))
+	p.Stamp.Uptime = time.Duration(r.uvarint()) * time.Millisecond
+	p.Stamp.ErrorBound = time.Duration(r.uvarint()) * time.Millisecond
+	copy(p.Tap[:], r.take(8))
+	p.Badge = punch.Badge(r.text())
+	p.Bits = int(r.uvarint())
+	if raw := r.text(); raw != "" {
+		p.Raw = []byte(raw)
+	}
+	p.Employee = r.text()
+	p.Reader = r.text()
+	copy(p.PrevHash[:], r.take(32))
+	for !r.bad {
+		tag := r.byte()
+		if tag == 0 {
+			break
+		}
+		v := r.text()
+		if tag == extSupersedes {
+			p.Supersedes, _ = binary.Uvarint([]byte(v))
+		}
+	}
+	if r.bad || len(r.b) != 0 || kerr != nil || p.Outcome < punch.Stored || p.Outcome > punch.Duplicate || p.Stamp.Clock > punch.Synced {
+		return p, fmt.Errorf("punch %s: fields: %w", p.ID, errDamaged)
+	}
+	p.Hash = hashRecord(seq, value)
+	return p, nil
+}
+
+// scan reads fields off a byte slice; after the first field that is not there it
+// is bad and yields zeros.
+type scan struct {
+	b   []byte
+	bad bool
+}
+
+var zeros [32]byte
+
+// take returns the next n bytes, n at most 32 once the input has run out.
+func (s *scan) take(n int) []byte {
+	if s.bad || n > len(s.b) {
+		s.bad, s.b = true, nil
+		return zeros[:min(n, len(zeros))]
+	}
+	v := s.b[:n]
+	s.b = s.b[n:]
+	return v
+}
+
+func (s *scan) byte() byte { return s.take(1)[0] }
+
+func (s *scan) text() string {
+	n := int(s.byte())
+	if s.bad || n > len(s.b) {
+		s.bad, s.b = true, nil
+		return ""
+	}
+	return string(s.take(n))
+}
+
+func (s *scan) uvarint() uint64 {
+	v, n := binary.Uvarint(s.b)
+	if s.bad || n <= 0 {
+		s.bad, s.b = true, nil
+		return 0
+	}
+	s.b = s.b[n:]
+	return v
+}

@@ -1,0 +1,550 @@
+package queue
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// A segment is one bbolt file, named for the first sequence number it may hold.
+// Its buckets:
+//
+//	meta       device, prev (hash before the first record), month, head (seq, hash)
+//	hot        the newest few records, small enough that bbolt keeps the bucket inside its root page
+//	log        the records before them
+//	pos        per destination: how far everything is settled, and what is settled beyond
+//	r/<dest>   receipts: one entry for each answered batch
+//	p/<dest>   parked punches
+//	links      sequence number of a punch by an unknown badge → employee number, once the roster knew
+//	boots      boot id → wall time at uptime zero, for boots that began without the time
+//
+// Only the newest segment is written to. When it is full (100,000 records) or a
+// month has gone by, a new one is made beside it under a temporary name, given
+// the positions and the parked punches, synced, and renamed; the old one stays as
+// it is, the archive. Links, boots and receipts are read from all segments, so
+// they are never carried.
+var (
+	bktMeta  = []byte("meta")
+	bktHot   = []byte("hot")
+	bktLog   = []byte("log")
+	bktPos   = []byte("pos")
+	bktLinks = []byte("links")
+	bktBoots = []byte("boots")
+
+	keyDevice = []byte("device")
+	keyPrev   = []byte("prev")
+	keyMonth  = []byte("month")
+	keyHead   = []byte("head")
+)
+
+func bktReceipts(dest string) []byte { return []byte("r/" + dest) }
+func bktParked(dest string) []byte   { return []byte("p/" + dest) }
+
+const (
+	segmentSuffix = ".db"
+	// hotMax records are kept in the hot bucket, and moved to the log between punches.
+	hotMax = 6
+	// inlineMax is bbolt's limit for a bucket inside its parent's page: a quarter of a page.
+	inlineMax = 1024
+	// growBy is how many zeros are written ahead, so that a commit never waits for
+	// the file system to find and journal new space. About 40,000 punches.
+	growBy = 8 << 20
+	// growAt is how little room may be left of them before more are written.
+	growAt = 2 << 20
+	// mapSize is mapped from the start, beyond the end of the file, so that a long
+	// read never stands in the way of a commit that needs more pages. A full
+	// segment is some 40 MB.
+	mapSize = 64 << 20
+)
+
+type segment struct {
+	path  string
+	first uint64
+	db    *bolt.DB
+}
+
+func segmentPath(dir string, first uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%012d%s", first, segmentSuffix))
+}
+
+// listSegments returns the first sequence numbers of the segments in dir, ascending.
+func listSegments(dir string) ([]uint64, error) {
+	ents, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []uint64
+	for _, e := range ents {
+		name, ok := strings.CutSuffix(e.Name(), segmentSuffix)
+		if !ok || e.IsDir() {
+			continue
+		}
+		if n, err := strconv.ParseUint(name, 10, 64); err == nil && len(name) >= 12 {
+			out = append(out, n)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
+	return out, nil
+}
+
+func boltOptions(readOnly, noSync bool) *bolt.Options {
+	return &bolt.Options{
+		Timeout:         2 * time.Second, // without one, a second opener waits for ever
+		ReadOnly:        readOnly,
+		NoSync:          noSync,
+		NoFreelistSync:  true,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		NoStatistics:    true,
+	}
+}
+
+// openSegment checks a segment's pages and opens it. Damage is an error of type
+// *Damage, and bbolt has not touched the file then.
+func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
+	first, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), segmentSuffix), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %s: not the name of a segment", path)
+	}
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r := recover(); r != nil { // bbolt panics on some torn files; the check above is meant to find them first
+			err = &Damage{path, fmt.Sprintf("cannot be opened: %v", r)}
+		}
+	}()
+	db, err := bolt.Open(path, 0o600, boltOptions(readOnly, noSync))
+	if err != nil {
+		return nil, fmt.Errorf("outbox: open %s: %w", path, err)
+	}
+	return &segment{path: path, first: first, db: db}, nil
+}
+
+// carry is what a new segment starts with.
+type carry struct {
+	device string
+	prev   [32]byte
+	month  int // of time.Time.Month and year, year*12+month
+	pos    map[string]position
+	parked map[string]map[uint64][]byte // encoded
+	// records to start with, by sequence number; only salvage has any
+	records map[uint64][]byte
+	links   map[uint64]string
+	boots   map[[16]byte]int64
+}
+
+// createSegment makes a new segment under a temporary name and renames it once
+// it is whole on the medium. Repeating it after a cut is safe.
+func createSegment(dir string, first uint64, c carry, noSync bool) error {
+	path := segmentPath(dir, first)
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	o := boltOptions(false, true)
+	db, err := bolt.Open(tmp, 0o600, o)
+	if err != nil {
+		return fmt.Errorf("outbox: create %s: %w", tmp, err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, n := range [][]byte{bktMeta, bktHot, bktLog, bktPos, bktLinks, bktBoots} {
+			if _, err := tx.CreateBucket(n); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bktMeta)
+		if err := errorsOf(
+			meta.Put(keyDevice, []byte(c.device)),
+			meta.Put(keyPrev, c.prev[:]),
+			meta.Put(keyMonth, binary.AppendUvarint(nil, uint64(c.month))),
+			meta.Put(keyHead, encodeHead(first-1, c.prev)),
+		); err != nil {
+			return err
+		}
+		for dest, p := range c.pos {
+			if err := tx.Bucket(bktPos).Put([]byte(dest), p.encode()); err != nil {
+				return err
+			}
+		}
+		for dest, m := range c.parked {
+			b, err := tx.CreateBucketIfNotExists(bktParked(dest))
+			if err != nil {
+				return err
+			}
+			for seq, v := range m {
+				if err := b.Put(seqKey(seq), v); err != nil {
+					return err
+				}
+			}
+		}
+		for seq, e := range c.links {
+			if err := tx.Bucket(bktLinks).Put(seqKey(seq), []byte(e)); err != nil {
+				return err
+			}
+		}
+		for id, ms := range c.boots {
+			if err := tx.Bucket(bktBoots).Put(id[:], binary.BigEndian.AppendUint64(nil, uint64(ms))); err != nil {
+				return err
+			}
+		}
+		return putRecords(tx, first, c.records)
+	})
+	if err == nil && !noSync {
+		err = db.Sync()
+	}
+	if cerr := db.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = writeAhead(tmp, growBy, noSync)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = syncDir(dir, noSync)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("outbox: create %s: %w", path, err)
+	}
+	return nil
+}
+
+// putRecords stores salvaged records and moves the head behind the last.
+func putRecords(tx *bolt.Tx, first uint64, records map[uint64][]byte) error {
+	seqs := make([]uint64, 0, len(records))
+	for s := range records {
+		seqs = append(seqs, s)
+	}
+	sort.Slice(seqs, func(i, j int) bool { return seqs[i] < seqs[j] })
+	log := tx.Bucket(bktLog)
+	log.FillPercent = 1
+	for _, s := range seqs {
+		if err := log.Put(seqKey(s), records[s]); err != nil {
+			return err
+		}
+	}
+	if n := len(seqs); n > 0 {
+		last := seqs[n-1]
+		return tx.Bucket(bktMeta).Put(keyHead, encodeHead(last, hashRecord(last, records[last])))
+	}
+	return nil
+}
+
+func errorsOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func encodeHead(seq uint64, hash [32]byte) []byte { return append(seqKey(seq), hash[:]...) }
+
+// writeAhead appends n written zeros to a file and makes them durable.
+func writeAhead(path string, n int, noSync bool) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	zero := make([]byte, 256<<10)
+	for n > 0 && err == nil {
+		k := min(n, len(zero))
+		_, err = f.Write(zero[:k])
+		n -= k
+	}
+	if err == nil && !noSync {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func syncDir(dir string, noSync bool) error {
+	if noSync {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// get returns the stored bytes of a record, valid inside tx only.
+func getRecord(tx *bolt.Tx, seq uint64) []byte {
+	k := seqKey(seq)
+	if v := tx.Bucket(bktHot).Get(k); v != nil {
+		return v
+	}
+	return tx.Bucket(bktLog).Get(k)
+}
+
+// eachRecord calls fn for the records from seq on, ascending, until it returns
+// false. The bytes are valid inside tx only.
+func eachRecord(tx *bolt.Tx, from uint64, fn func(seq uint64, value []byte) bool) {
+	k := seqKey(from)
+	for _, name := range [][]byte{bktLog, bktHot} { // all of hot lies behind all of log
+		c := tx.Bucket(name).Cursor()
+		for key, v := c.Seek(k); key != nil; key, v = c.Next() {
+			if len(key) != 8 {
+				continue
+			}
+			if !fn(binary.BigEndian.Uint64(key), v) {
+				return
+			}
+		}
+	}
+}
+
+// lastSeq returns the newest record's number, or first-1 for an empty segment.
+func (s *segment) lastSeq(tx *bolt.Tx) (seq uint64, value []byte) {
+	for _, name := range [][]byte{bktHot, bktLog} {
+		if k, v := tx.Bucket(name).Cursor().Last(); len(k) == 8 {
+			return binary.BigEndian.Uint64(k), v
+		}
+	}
+	return s.first - 1, nil
+}
+
+// moveHot empties the hot bucket into the log.
+func moveHot(tx *bolt.Tx) error {
+	log := tx.Bucket(bktLog)
+	log.FillPercent = 1
+	c := tx.Bucket(bktHot).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.First() {
+		if err := log.Put(k, append([]byte(nil), v...)); err != nil {
+			return err
+		}
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// quarantine renames a damaged file to a dated name beside it, never deletes it,
+// and returns the new name.
+func quarantine(path string, now time.Time) (string, error) {
+	dir := filepath.Join(filepath.Dir(path), "quarantine")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	for i := 0; ; i++ {
+		to := filepath.Join(dir, fmt.Sprintf("%s.%s.%d", filepath.Base(path), now.UTC().Format("20060102T150405Z"), i))
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		} else if !os.IsNotExist(err) {
+			return "", err
+		}
+		if err := os.Rename(path, to); err != nil {
+			return "", err
+		}
+		return to, errorsOf(syncDir(dir, false), syncDir(filepath.Dir(path), false))
+	}
+}
+
+func removeLeftovers(dir string) error {
+	return fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || (d.IsDir() && name != ".") {
+			if err == nil {
+				err = fs.SkipDir
+			}
+			return err
+		}
+		if strings.HasSuffix(name, segmentSuffix+".new") {
+			return os.Remove(filepath.Join(dir, name))
+		}
+		return nil
+	})
+}
+
+// salvaged is what a damaged segment still held.
+type salvaged struct {
+	records map[uint64][]byte
+	pos     map[string]position
+	parked  map[string]map[uint64][]byte
+	links   map[uint64]string
+	boots   map[[16]byte]int64
+	prev    [32]byte
+	hasPrev bool
+	device  string
+}
+
+// salvage reads whatever is whole in a damaged segment: first along the tree as
+// far as it goes, then every page of the file that looks like a leaf. Records are
+// taken only with their checksum right. Where two whole records claim one number
+// (a page of a commit that failed is still lying about), the one that the chain
+// leads to is taken.
+func salvage(path, device string) (*salvaged, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	s := &salvaged{records: map[uint64][]byte{}, pos: map[string]position{}, parked: map[string]map[uint64][]byte{},
+		links: map[uint64]string{}, boots: map[[16]byte]int64{}}
+	others := map[uint64][][]byte{} // every whole version of a record
+	tree := true                    // what the tree leads to was committed; a page by itself may be stale
+	take := func(bucket, k, v []byte) error {
+		name := string(bucket)
+		switch {
+		case len(k) == 8 && len(v) > 60 && v[0] == recordVersion:
+			seq := binary.BigEndian.Uint64(k)
+			if _, err := decodeRecord(device, seq, v); err == nil {
+				cp := append([]byte(nil), v...)
+				if tree {
+					s.records[seq] = cp
+				}
+				others[seq] = append(others[seq], cp)
+			}
+		case !tree:
+		case name == string(bktPos):
+			if p, err := decodePosition(v); err == nil {
+				s.pos[string(k)] = p
+			}
+		case strings.HasPrefix(name, "p/") && len(k) == 8:
+			if _, err := decodeParked(v); err == nil {
+				m := s.parked[name[2:]]
+				if m == nil {
+					m = map[uint64][]byte{}
+					s.parked[name[2:]] = m
+				}
+				m[binary.BigEndian.Uint64(k)] = append([]byte(nil), v...)
+			}
+		case name == string(bktLinks) && len(k) == 8 && len(v) <= maxText:
+			s.links[binary.BigEndian.Uint64(k)] = string(v)
+		case name == string(bktBoots) && len(k) == 16 && len(v) == 8:
+			s.boots[[16]byte(k)] = int64(binary.BigEndian.Uint64(v))
+		case name == string(bktMeta) && string(k) == string(keyPrev) && len(v) == 32:
+			s.prev, s.hasPrev = [32]byte(v), true
+		case name == string(bktMeta) && string(k) == string(keyDevice):
+			s.device = string(v)
+		}
+		return nil
+	}
+	if p, err := openPages(path, f); err == nil {
+		p.salvageTree(p.root, nil, 0, take)
+	}
+	tree = false
+	salvageLeaves(path, f, take)
+	for seq, vs := range others {
+		if _, ok := s.records[seq]; ok {
+			continue
+		}
+		s.records[seq] = vs[0]
+		if len(vs) == 1 {
+			continue
+		}
+		for _, next := range others[seq+1] {
+			np, err := decodeRecord(device, seq+1, next)
+			if err != nil {
+				continue
+			}
+			for _, v := range vs {
+				if hashRecord(seq, v) == np.PrevHash {
+					s.records[seq] = v
+				}
+			}
+		}
+	}
+	return s, nil
+}
+
+// salvageTree walks like walk, but goes on behind what is broken.
+func (p *pageFile) salvageTree(id uint64, bucket []byte, depth int, fn visitor) {
+	if depth > maxDepth {
+		return
+	}
+	b, err := p.page(id)
+	if err != nil {
+		return
+	}
+	p.salvagePage(b, bucket, depth, fn)
+}
+
+func (p *pageFile) salvagePage(b, bucket []byte, depth int, fn visitor) {
+	if len(b) < pageHeader {
+		return
+	}
+	le := binary.LittleEndian
+	flags, count := le.Uint16(b[8:]), int(le.Uint16(b[10:]))
+	for i := 0; i < count && pageHeader+(i+1)*elemSize <= len(b); i++ {
+		at := pageHeader + i*elemSize
+		e := b[at:]
+		switch flags {
+		case branchFlag:
+			p.salvageTree(le.Uint64(e[8:]), bucket, depth+1, fn)
+		case leafFlag:
+			from, ks, vs := uint64(at)+uint64(le.Uint32(e[4:])), uint64(le.Uint32(e[8:])), uint64(le.Uint32(e[12:]))
+			if from+ks+vs > uint64(len(b)) {
+				continue
+			}
+			k, v := b[from:from+ks], b[from+ks:from+ks+vs]
+			if le.Uint32(e) != bucketFlag {
+				fn(bucket, k, v)
+				continue
+			}
+			if len(v) < pageHeader {
+				continue
+			}
+			if root := le.Uint64(v); root != 0 {
+				p.salvageTree(root, k, depth+1, fn)
+			} else {
+				p.salvagePage(v[16:], k, depth+1, fn)
+			}
+		}
+	}
+}
+
+// salvageLeaves looks at every page of the file on its own, whatever the tree says.
+func salvageLeaves(path string, f *os.File, fn visitor) {
+	p := &pageFile{path: path, f: f, pageSize: 4096, seen: map[uint64]bool{}}
+	b := make([]byte, 4096)
+	for at := int64(0); ; at += 4096 {
+		if n, err := f.ReadAt(b, at); n < 4096 || (err != nil && n == 0) {
+			return
+		}
+		if binary.LittleEndian.Uint16(b[8:]) != leafFlag {
+			continue
+		}
+		p.pages = 0 // follow nothing out of this page
+		p.salvagePage(b, nil, 0, fn)
+	}
+}
+
+// startOf is how a salvaged segment's chain begins.
+func (s *salvaged) startOf(device string, first uint64) [32]byte {
+	switch {
+	case s.hasPrev:
+		return s.prev
+	case first == 1:
+		return genesis(device)
+	}
+	return afterDamage(device, first)
+}
