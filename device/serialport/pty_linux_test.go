@@ -1,0 +1,245 @@
+package serialport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	reference "go.bug.st/serial"
+	"golang.org/x/sys/unix"
+
+	"punchclock/device"
+	"punchclock/device/devicetest"
+)
+
+// subject is a reader on a real terminal behind a link, as udev makes one below
+// /dev/serial/by-id.
+func subject(t *testing.T, open func(path string) (io.ReadCloser, error)) devicetest.Subject {
+	link := filepath.Join(t.TempDir(), "usb-reader")
+	var master *os.File
+	plug := func() {
+		m, path := devicetest.NewPTY(t)
+		master = m
+		if err := os.Symlink(path, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plug()
+	write := func(s string) {
+		if _, err := master.WriteString(s); err != nil {
+			t.Errorf("write to the line: %v", err)
+		}
+	}
+	cfg := Config{Name: "front", Port: link, Dialect: "rdm6300"}
+	if open != nil {
+		cfg.Open = func() (io.ReadCloser, error) { return open(link) }
+	}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return devicetest.Subject{
+		Reader: r,
+		Name:   "front",
+		Cards: [2]devicetest.Card{
+			{Tap: func() { write(rdm) }, Medium: "em", Value: "06001259E3"},
+			{Tap: func() { write(other[:5]); write(other[5:]) }, Medium: "em", Value: "0102030405"},
+		},
+		Misread: func() { write("\x0206001259E3AF\x03") },
+		Unplug: func() {
+			if err := errors.Join(master.Close(), os.Remove(link)); err != nil {
+				t.Error(err)
+			}
+		},
+		Replug: plug,
+	}
+}
+
+func TestSerialReaderKeepsTheReadersContract(t *testing.T) {
+	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject { return subject(t, nil) })
+}
+
+// The same suite over another serial library: what passes here and fails above is
+// the wrapper's fault, not the terminal's.
+func TestReferenceLibraryKeepsTheSameContract(t *testing.T) {
+	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
+		return subject(t, func(path string) (io.ReadCloser, error) {
+			p, err := reference.Open(path, &reference.Mode{BaudRate: 9600})
+			if err != nil {
+				return nil, err
+			}
+			return p, errors.Join(p.SetReadTimeout(readTimeout), p.ResetInputBuffer())
+		})
+	})
+}
+
+func TestUnplugInTheMiddleOfAFrameLosesOnlyThatFrame(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "usb-reader")
+	plug := func() *os.File {
+		master, path := devicetest.NewPTY(t)
+		if err := os.Symlink(path, link); err != nil {
+			t.Fatal(err)
+		}
+		return master
+	}
+	master := plug()
+	r, err := New(Config{Name: "front", Port: link, Dialect: "rdm6300"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan device.Event)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, out) }()
+	want := func(w device.What) device.Event {
+		t.Helper()
+		select {
+		case ev := <-out:
+			if ev.What != w {
+				t.Fatalf("%v %s, want %v", ev.What, ev.Fault, w)
+			}
+			return ev
+		case <-time.After(5 * time.Second):
+			t.Fatalf("no %v", w)
+		}
+		return device.Event{}
+	}
+	want(device.Up)
+	if err := errors.Join(write(master, other[:9]), master.Close(), os.Remove(link)); err != nil {
+		t.Fatal(err)
+	}
+	want(device.Down)
+	master = plug()
+	want(device.Up)
+	// The other half of that frame, then a whole one.
+	if err := write(master, other[9:]+rdm); err != nil {
+		t.Fatal(err)
+	}
+	want(device.Fault)
+	if ev := want(device.Card); ev.Value != "06001259E3" {
+		t.Errorf("card %+v", ev)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func write(f *os.File, s string) error {
+	_, err := f.WriteString(s)
+	return err
+}
+
+func TestPortBelongsToOneProgram(t *testing.T) {
+	_, path := devicetest.NewPTY(t)
+	p, err := openPort(path, 9600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = openPort(path, 9600)
+	if err == nil || !strings.Contains(err.Error(), "another program has it") {
+		t.Errorf("second open: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	p, err = openPort(path, 9600)
+	if err != nil {
+		t.Fatalf("open after close: %v", err)
+	}
+	p.Close()
+}
+
+func TestPortOfAKilledProgramCanBeOpenedAgain(t *testing.T) {
+	_, path := devicetest.NewPTY(t)
+	p, err := openPort(path, 9600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the kernel does to a killed program: the handles go, nothing is said.
+	p.tty.Close()
+	unix.Close(p.guard)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if taken, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL); err != nil || taken != 0 {
+		t.Errorf("exclusive = %d, %v: without root it could not be opened again", taken, err)
+	}
+	q, err := openPort(path, 9600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+}
+
+func TestOnlyASerialDeviceIsOpened(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, []byte(rdm), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		plain:               "not a serial device",
+		"/dev/null":         "not a serial device",
+		plain + "-missing":  "plugged in",
+		filepath.Dir(plain): "",
+	} {
+		p, err := openPort(path, 9600)
+		if err == nil {
+			p.Close()
+			t.Errorf("%s was opened", path)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want something with %q", path, err, want)
+		}
+	}
+}
+
+func TestPortIsRawAndReadsAtItsTimeout(t *testing.T) {
+	master, path := devicetest.NewPTY(t)
+	p, err := openPort(path, 2400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	tio, err := unix.IoctlGetTermios(p.guard, unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tio.Lflag != 0 || tio.Oflag != 0 || tio.Cc[unix.VMIN] != 0 || tio.Cc[unix.VTIME] != 5 || tio.Cflag&unix.CBAUD != unix.B2400 {
+		t.Errorf("termios %+v", tio)
+	}
+	if err := p.SetReadTimeout(byteGap); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	n, err := p.Read(make([]byte, 8))
+	if took := time.Since(began); n != 0 || err != io.EOF || took < byteGap || took > readTimeout {
+		t.Errorf("idle read = %d, %v after %v", n, err, took)
+	}
+	// Every byte value comes through as it is: CR is not NL, 03 is no interrupt.
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	if _, err := master.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 0, 256)
+	for len(got) < 256 {
+		var b [64]byte
+		n, err := p.Read(b[:])
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", len(got), err)
+		}
+		got = append(got, b[:n]...)
+	}
+	if string(got) != string(all) {
+		t.Errorf("got % X", got)
+	}
+}
