@@ -82,6 +82,8 @@ type Options struct {
 	// ReadOnly opens beside nobody else and changes nothing on the medium.
 	ReadOnly bool
 	Logger   *slog.Logger // nil discards
+
+	ahead int // zeros written ahead, 0 for growBy; tests with many files want fewer
 }
 
 // Outbox is open until Close. All methods may be called from any goroutine.
@@ -152,6 +154,9 @@ const (
 func Open(o Options) (*Outbox, error) {
 	if o.SegmentRecords <= 0 {
 		o.SegmentRecords = defaultSegmentRecords
+	}
+	if o.ahead <= 0 {
+		o.ahead = growBy
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -224,12 +229,13 @@ func (o *Outbox) openFiles() error {
 				prev = afterDamage(o.opt.Device, first)
 				o.say("the outbox was missing; numbering goes on at %d, above all that was ever given out", first)
 			}
-			if err := createSegment(dir, first, carry{device: o.opt.Device, prev: prev}, o.opt.UnsafeNoSync); err != nil {
+			if err := createSegment(dir, first, carry{device: o.opt.Device, prev: prev}, o.opt); err != nil {
 				return err
 			}
 			continue
 		}
 		path := segmentPath(dir, firsts[len(firsts)-1])
+		torn := tornMeta(path)
 		seg, err := openSegment(path, o.opt.ReadOnly, o.opt.UnsafeNoSync)
 		if isDamage(err) && !o.opt.ReadOnly {
 			if err := o.mend(path, err, true); err != nil {
@@ -244,6 +250,11 @@ func (o *Outbox) openFiles() error {
 		o.firsts = firsts
 		if err := o.load(); err != nil {
 			return err
+		}
+		if torn && !o.opt.ReadOnly {
+			if err := o.rollForward(path); err != nil {
+				return err
+			}
 		}
 		for _, first := range firsts[:len(firsts)-1] {
 			if err := o.view(first, func(tx *bolt.Tx) error { o.loadLinks(tx); return nil }); err != nil {
@@ -303,7 +314,7 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 			c.pos[dest] = position{seq: first - 1}
 		}
 	}
-	if err := createSegment(o.opt.Dir, first, c, o.opt.UnsafeNoSync); err != nil {
+	if err := createSegment(o.opt.Dir, first, c, o.opt); err != nil {
 		return err
 	}
 	o.say("%v; set aside as %s, %d punches taken over from it", why, filepath.Join("quarantine", filepath.Base(to)), len(s.records))
@@ -326,6 +337,40 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 		err = cerr
 	}
 	return err
+}
+
+// rollForward takes over the records that lie behind the head in pages of their
+// own, as far as the chain leads to them: where a meta page is torn, bbolt shows
+// the state before a commit that may have been acknowledged.
+func (o *Outbox) rollForward(path string) error {
+	s, err := salvage(path, o.opt.Device)
+	if err != nil {
+		return fmt.Errorf("outbox: %s: %w", path, err)
+	}
+	more := map[uint64][]byte{}
+	for head, hash := o.head, o.headHash; ; {
+		v, ok := s.records[head+1]
+		if !ok {
+			break
+		}
+		p, err := decodeRecord(o.opt.Device, head+1, v)
+		if err != nil || p.PrevHash != hash {
+			break
+		}
+		head, hash = head+1, p.Hash
+		more[head] = v
+	}
+	o.say("%s: a meta page was torn; %d punches found behind the last whole state", filepath.Base(path), len(more))
+	err = o.cur.db.Update(func(tx *bolt.Tx) error {
+		if err := moveHot(tx); err != nil {
+			return err
+		}
+		return putRecords(tx, more)
+	})
+	if err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	return o.load()
 }
 
 // jump moves the head so that the next record gets the number next.
@@ -944,8 +989,8 @@ func (o *Outbox) Tidy() error {
 	if err := o.cur.db.View(func(tx *bolt.Tx) error { used = tx.Size(); return nil }); err != nil {
 		return err
 	}
-	if size := fileSize(o.cur.path); size-used < growAt {
-		if err := writeAhead(o.cur.path, growBy, o.opt.UnsafeNoSync); err != nil {
+	if size := fileSize(o.cur.path); size-used < int64(o.opt.ahead/4) {
+		if err := writeAhead(o.cur.path, o.opt.ahead, o.opt.UnsafeNoSync); err != nil {
 			return fmt.Errorf("outbox: write ahead: %w", err)
 		}
 	}
@@ -1013,7 +1058,7 @@ func (o *Outbox) roll(month int) error {
 	if err != nil {
 		return err
 	}
-	if err := createSegment(o.opt.Dir, next, c, o.opt.UnsafeNoSync); err != nil {
+	if err := createSegment(o.opt.Dir, next, c, o.opt); err != nil {
 		return err
 	}
 	seg, err := openSegment(segmentPath(o.opt.Dir, next), false, o.opt.UnsafeNoSync)

@@ -49,6 +49,7 @@ type pageFile struct {
 	pageSize int64
 	root     uint64
 	pages    uint64 // high-water page of the newest meta
+	torn     bool   // the other meta page is not whole
 	seen     map[uint64]bool
 }
 
@@ -78,6 +79,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 		h.Write(m[:56])
 		le := binary.LittleEndian
 		if le.Uint32(m) != metaMagic || le.Uint32(m[4:]) != metaVersion || h.Sum64() != le.Uint64(m[56:]) {
+			p.torn = true
 			continue
 		}
 		if ps := le.Uint32(m[8:]); ps != 4096 {
@@ -111,6 +113,18 @@ func checkFile(path string) error {
 		return err
 	}
 	return p.walk(p.root, nil, 0, nil)
+}
+
+// tornMeta reports whether one of the two meta pages is damaged, so that bbolt
+// falls back to the state before the last commit.
+func tornMeta(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	p, err := openPages(path, f)
+	return err == nil && p.torn
 }
 
 // page returns page id with its overflow, checked against header and file.

@@ -47,11 +47,15 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 		return nil, nil, fmt.Errorf("outbox: %q: %w", dest, ErrNoDestination)
 	}
 	pos, head := c.pos.clone(), o.head
+	// Those put back: before the position, in an order of their own; behind it, met on the way.
 	var again []uint64
+	back := map[uint64]bool{}
 	if c.again > 0 {
 		for seq, e := range c.parked {
-			if e.again {
+			if e.again && seq <= pos.seq {
 				again = append(again, seq)
+			} else if e.again {
+				back[seq] = true
 			}
 		}
 	}
@@ -90,19 +94,19 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 		}
 	}
 	for from := pos.seq + 1; from <= head && len(out) < max && err == nil; {
-		if pos.has(from) { // jump over what is settled beyond
-			for _, r := range pos.runs {
-				if from >= r.first && from <= r.last {
-					from = r.last + 1
-				}
+		for _, r := range pos.runs { // jump over what is settled beyond
+			if len(back) == 0 && from >= r.first && from <= r.last {
+				from = r.last + 1
 			}
-			continue
+		}
+		if from > head {
+			break
 		}
 		n := 0
 		var last uint64
 		last, err = o.records(from, head, max-len(out)+chunk, func(seq uint64, v []byte) error {
 			n++
-			if pos.has(seq) {
+			if pos.has(seq) && !back[seq] {
 				return nil
 			}
 			return add(seq, v)
@@ -114,10 +118,6 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 	}
 	if err != nil && !errors.Is(err, errHeld) {
 		return nil, nil, err
-	}
-	slices.SortStableFunc(out, func(a, b punch.Punch) int { return int(int64(a.Seq) - int64(b.Seq)) })
-	if len(out) > max {
-		out = out[:max]
 	}
 	if err := o.link(out); err != nil {
 		return nil, nil, err

@@ -55,10 +55,9 @@ const (
 	// inlineMax is bbolt's limit for a bucket inside its parent's page: a quarter of a page.
 	inlineMax = 1024
 	// growBy is how many zeros are written ahead, so that a commit never waits for
-	// the file system to find and journal new space. About 40,000 punches.
+	// the file system to find and journal new space. About 40,000 punches. The next
+	// are written when a quarter of them is left.
 	growBy = 8 << 20
-	// growAt is how little room may be left of them before more are written.
-	growAt = 2 << 20
 	// mapSize is mapped from the start, beyond the end of the file, so that a long
 	// read never stands in the way of a commit that needs more pages. A full
 	// segment is some 40 MB.
@@ -144,7 +143,8 @@ type carry struct {
 
 // createSegment makes a new segment under a temporary name and renames it once
 // it is whole on the medium. Repeating it after a cut is safe.
-func createSegment(dir string, first uint64, c carry, noSync bool) error {
+func createSegment(dir string, first uint64, c carry, opt Options) error {
+	noSync := opt.UnsafeNoSync
 	path := segmentPath(dir, first)
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
@@ -196,7 +196,7 @@ func createSegment(dir string, first uint64, c carry, noSync bool) error {
 				return err
 			}
 		}
-		return putRecords(tx, first, c.records)
+		return putRecords(tx, c.records)
 	})
 	if err == nil && !noSync {
 		err = db.Sync()
@@ -205,7 +205,7 @@ func createSegment(dir string, first uint64, c carry, noSync bool) error {
 		err = cerr
 	}
 	if err == nil {
-		err = writeAhead(tmp, growBy, noSync)
+		err = writeAhead(tmp, opt.ahead, noSync)
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
@@ -221,7 +221,7 @@ func createSegment(dir string, first uint64, c carry, noSync bool) error {
 }
 
 // putRecords stores salvaged records and moves the head behind the last.
-func putRecords(tx *bolt.Tx, first uint64, records map[uint64][]byte) error {
+func putRecords(tx *bolt.Tx, records map[uint64][]byte) error {
 	seqs := make([]uint64, 0, len(records))
 	for s := range records {
 		seqs = append(seqs, s)

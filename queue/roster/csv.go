@@ -1,0 +1,331 @@
+package roster
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+
+	"punchclock/queue/punch"
+)
+
+// Columns of the file, in the order in which WriteCSV and the manual give them.
+var columns = []string{"employee_no", "name", "badges", "pin", "feishu_id", "signin_id", "language", "active"}
+
+const (
+	mostBytes  = 32 << 20
+	mostErrors = 20
+)
+
+// CSVError is one thing wrong with a file. Line and Col count from 1, Col in
+// characters. Msg holds no name, no PIN and no whole badge.
+type CSVError struct {
+	File      string
+	Line, Col int
+	Msg       string
+}
+
+func (e CSVError) Error() string { return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg) }
+
+// CSVErrors is all that is wrong with a file, in order; More counts those beyond
+// the first twenty.
+type CSVErrors struct {
+	Errors []CSVError
+	More   int
+}
+
+func (e *CSVErrors) Error() string {
+	lines := make([]string, 0, len(e.Errors)+1)
+	for _, err := range e.Errors {
+		lines = append(lines, err.Error())
+	}
+	if e.More > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", e.More))
+	}
+	return strings.Join(lines, "\n")
+}
+
+var (
+	numberForm   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
+	powerForm    = regexp.MustCompile(`^[0-9]+([.,][0-9]+)?[eE]\+[0-9]+$`)
+	pinForm      = regexp.MustCompile(`^[0-9]{4,12}$`)
+	idForm       = regexp.MustCompile(`^[\x21-\x7e]{1,64}$`)
+	languageForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z]{2,4})?$`)
+)
+
+// ReadCSV reads a roster in CSV with a header line, from a file of that name.
+//
+// Columns may come in any order; only employee_no is required; one that is not
+// known is refused. badges alone may hold several values, split by semicolons.
+// active is true, false, 1, 0, yes, no, or empty for true. Spaces around a value
+// are dropped, names are brought to Unicode's composed form (NFC), a line without
+// any value is skipped, a byte order mark and CRLF are accepted. Numbers and badges
+// are text and keep their leading zeros. Where the file has a pin column, it
+// decides over everybody's PIN; where it has none, PINs stay as they are.
+//
+// A file with anything wrong gives no rows and *CSVErrors, which holds up to twenty
+// mistakes; a number or a badge that occurs twice is told with both lines. Other
+// errors come from r.
+func ReadCSV(name string, r io.Reader) ([]Row, error) {
+	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("roster: read %s: %w", name, err)
+	}
+	p := &csvFile{name: name}
+	rows := p.read(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
+	if p.errs.Errors != nil {
+		return nil, &p.errs
+	}
+	return rows, nil
+}
+
+type csvFile struct {
+	name string
+	data []byte
+	// starts holds the offset of each line.
+	starts []int
+	errs   CSVErrors
+}
+
+// bad notes an error at a line and a column counted in bytes, both from 1.
+func (p *csvFile) bad(line, col int, format string, args ...any) {
+	if len(p.errs.Errors) == mostErrors {
+		p.errs.More++
+		return
+	}
+	if line >= 1 && line <= len(p.starts) {
+		start := p.starts[line-1]
+		end := min(start+max(col, 1)-1, len(p.data))
+		col = 1 + utf8.RuneCount(p.data[start:end])
+	}
+	p.errs.Errors = append(p.errs.Errors, CSVError{p.name, max(line, 1), max(col, 1), fmt.Sprintf(format, args...)})
+}
+
+func (p *csvFile) read(data []byte) []Row {
+	if bytes.IndexByte(data, '\n') < 0 { // an old Macintosh ends lines with CR
+		data = bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'})
+	}
+	p.data = data
+	p.starts = []int{0}
+	for i, c := range data {
+		if c == '\n' {
+			p.starts = append(p.starts, i+1)
+		}
+	}
+	switch {
+	case len(data) > mostBytes:
+		p.bad(1, 1, "the file is larger than 32 MiB; this is not a roster")
+		return nil
+	case bytes.HasPrefix(data, []byte("\xFF\xFE")), bytes.HasPrefix(data, []byte("\xFE\xFF")):
+		p.bad(1, 1, `the file is UTF-16; save it as "CSV UTF-8"`)
+		return nil
+	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
+		p.bad(1, 1, `the file is a workbook, not CSV; save it as "CSV UTF-8"`)
+		return nil
+	case !utf8.Valid(data):
+		for i, start := range p.starts {
+			line := data[start:]
+			if i+1 < len(p.starts) {
+				line = data[start:p.starts[i+1]]
+			}
+			if !utf8.Valid(line) {
+				p.bad(i+1, 1, `the text is not UTF-8 (Big5 or GBK, perhaps); save the file as "CSV UTF-8"`)
+				return nil
+			}
+		}
+	}
+	c := csv.NewReader(bytes.NewReader(data))
+	c.FieldsPerRecord = -1
+	c.ReuseRecord = true
+	header, err := c.Read()
+	if errors.Is(err, io.EOF) {
+		p.bad(1, 1, "the file is empty; the first line names the columns: %s", strings.Join(columns, ","))
+		return nil
+	}
+	if err != nil {
+		p.syntax(err)
+		return nil
+	}
+	where := p.header(c, header)
+	if where == nil {
+		return nil
+	}
+	width := len(header)
+	var rows []Row
+	numbers := map[string]int{}        // line
+	badges := map[punch.Badge][2]int{} // line, index of the row
+	for {
+		record, err := c.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			p.syntax(err)
+			return nil
+		}
+		if strings.TrimSpace(strings.Join(record, "")) == "" {
+			continue // a spreadsheet's empty line
+		}
+		line, _ := c.FieldPos(0)
+		if len(record) != width {
+			p.bad(line, 1, "this line has %d values, the header %d; a value with a comma in it must be in quotes", len(record), width)
+			continue
+		}
+		rows = append(rows, p.row(c, record, where, numbers, badges, len(rows)))
+	}
+	if len(rows) == 0 && p.errs.Errors == nil {
+		p.bad(len(p.starts), 1, "there is nobody in this file; an import would remove everybody")
+	}
+	return rows
+}
+
+func (p *csvFile) syntax(err error) {
+	if pe, ok := errors.AsType[*csv.ParseError](err); ok {
+		p.bad(pe.Line, pe.Column, "%v, in the row that begins on line %d; a value in quotes ends with a quote, and a quote inside it is written twice", pe.Err, pe.StartLine)
+		return
+	}
+	p.bad(1, 1, "%v", err)
+}
+
+// header returns for each known column its place in the line, -1 if it is absent;
+// nil where the file cannot be read.
+func (p *csvFile) header(c *csv.Reader, header []string) []int {
+	where := slices.Repeat([]int{-1}, len(columns))
+	if len(header) == 1 && strings.ContainsAny(header[0], ";\t") {
+		p.bad(1, 1, "the columns are not split by commas; save the file as CSV with commas")
+		return nil
+	}
+	for i, h := range header {
+		line, col := c.FieldPos(i)
+		word := strings.ToLower(strings.TrimSpace(h))
+		n := slices.Index(columns, word)
+		switch {
+		case n < 0 && word == "":
+			p.bad(line, col, "a column has no name; the columns are %s", strings.Join(columns, ", "))
+		case n < 0:
+			p.bad(line, col, "column %q is not known; the columns are %s", strings.TrimSpace(h), strings.Join(columns, ", "))
+		case where[n] >= 0:
+			p.bad(line, col, "column %s is there twice", word)
+		default:
+			where[n] = i
+		}
+	}
+	if where[0] < 0 {
+		p.bad(1, 1, "column employee_no is missing")
+	}
+	if p.errs.Errors != nil {
+		return nil
+	}
+	return where
+}
+
+// row reads one line. What is wrong is noted, and the row not used then.
+func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string]int, badges map[punch.Badge][2]int, index int) Row {
+	line, _ := c.FieldPos(0)
+	value := func(column int) string {
+		if where[column] < 0 {
+			return ""
+		}
+		return strings.TrimSpace(record[where[column]])
+	}
+	bad := func(column int, format string, args ...any) {
+		l, col := c.FieldPos(where[column])
+		p.bad(l, col, format, args...)
+	}
+	// A value is a piece of its whole line; copies let the line, PIN and all, go.
+	row := Row{Line: line, SetPIN: where[3] >= 0, PIN: strings.Clone(value(3)), Employee: punch.Employee{
+		Number: strings.Clone(value(0)), Name: strings.Clone(norm.NFC.String(value(1))),
+		FeishuID: strings.Clone(value(4)), SigninID: strings.Clone(value(5)), Language: strings.Clone(value(6)),
+	}}
+
+	switch first, twice := numbers[row.Number]; {
+	case row.Number == "":
+		bad(0, "the employee number is empty")
+	case powerForm.MatchString(row.Number):
+		bad(0, "employee number %q was changed by a spreadsheet; format the column as text and write the number again", row.Number)
+	case !numberForm.MatchString(row.Number):
+		bad(0, "the employee number is not 1 to 32 letters, digits, dots, dashes and underscores")
+	case twice:
+		bad(0, "employee number %s is on line %d and on line %d", row.Number, first, line)
+	default:
+		numbers[row.Number] = line
+	}
+	switch {
+	case utf8.RuneCountInString(row.Name) > 64:
+		bad(1, "the name is longer than 64 characters")
+	case strings.ContainsFunc(row.Name, func(r rune) bool { return !unicode.IsGraphic(r) }):
+		bad(1, "the name holds an invisible character or a line break; type it again")
+	}
+	for text := range strings.SplitSeq(value(2), ";") {
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		b, err := punch.ParseBadge(strings.Clone(text))
+		switch first, taken := badges[b]; {
+		case err != nil && powerForm.MatchString(strings.TrimSpace(text)):
+			bad(2, "a badge was changed by a spreadsheet; format the column as text and write <medium>:<value>, for example em:0A1B2C3D4E")
+		case err != nil:
+			bad(2, "%v", err)
+		case taken && first[1] != index:
+			bad(2, "badge %s is on line %d and on line %d; a badge belongs to one person: take it from whoever gave it back", b.Masked(), first[0], line)
+		case !taken:
+			badges[b] = [2]int{line, index}
+			row.Badges = append(row.Badges, b)
+		}
+	}
+	if row.PIN != "" && !pinForm.MatchString(row.PIN) {
+		bad(3, "the PIN is not 4 to 12 digits")
+	}
+	for column := 4; column <= 5; column++ {
+		if id := value(column); id != "" && !idForm.MatchString(id) {
+			bad(column, "%s is not 1 to 64 plain characters without spaces", columns[column])
+		}
+	}
+	if row.Language != "" && !languageForm.MatchString(row.Language) {
+		bad(6, "the language is not a code such as zh-TW, zh-CN or en")
+	}
+	switch strings.ToLower(value(7)) {
+	case "", "true", "1", "yes":
+		row.Active = true
+	case "false", "0", "no":
+	default:
+		bad(7, "active is neither true nor false (1, 0, yes, no)")
+	}
+	return row
+}
+
+// WriteCSV writes employees in the form that ReadCSV reads, without PINs and
+// without their column: importing the file again keeps everybody's PIN.
+func WriteCSV(w io.Writer, employees []punch.Employee) error {
+	c := csv.NewWriter(w)
+	record := slices.DeleteFunc(slices.Clone(columns), func(s string) bool { return s == "pin" })
+	if err := c.Write(record); err != nil {
+		return fmt.Errorf("roster: write: %w", err)
+	}
+	for _, e := range employees {
+		badges := make([]string, len(e.Badges))
+		for i, b := range e.Badges {
+			badges[i] = string(b)
+		}
+		active := "true"
+		if !e.Active {
+			active = "false"
+		}
+		if err := c.Write([]string{e.Number, e.Name, strings.Join(badges, ";"), e.FeishuID, e.SigninID, e.Language, active}); err != nil {
+			return fmt.Errorf("roster: write: %w", err)
+		}
+	}
+	c.Flush()
+	if err := c.Error(); err != nil {
+		return fmt.Errorf("roster: write: %w", err)
+	}
+	return nil
+}

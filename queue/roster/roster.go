@@ -1,0 +1,621 @@
+// Package roster knows who a badge belongs to.
+//
+// The roster is a bbolt file of its own (roster.db), apart from the outbox: it
+// comes from outside and can be imported again, while a punch cannot. It is read
+// once, by [Open]; every lookup is answered from memory, allocates nothing and
+// never waits, so that nothing between badge and tone touches a disk. [Roster.Replace]
+// puts a whole new roster in the place of the old one, in one transaction: a power
+// cut leaves the one or the other, never a mixture, and whoever looks up during it
+// gets the old one until the new one is on the medium.
+//
+// What is asked in which way:
+//
+//	a badge was read             ByBadge      active people only
+//	a number was typed           CheckPIN     active people with a PIN only
+//	a number needs a name        ByNumber     everybody, people who left included
+//	a file from HR               ReadCSV, then Replace
+//	a file for HR                All, then WriteCSV
+//
+// Somebody who left keeps the row, so that old punches keep their name, and the
+// badge finds nobody: the tap is recorded as of an unknown badge.
+//
+// # The file
+//
+// Bucket "meta" holds one record under "roster", bucket "people" one record for
+// each employee under the number. A record is
+//
+//	1 byte   form, 1
+//	4 bytes  CRC-32C, big-endian, over key, a zero byte, and what follows
+//	JSON     the fields; a field that is empty is absent
+//
+// The checksum is there because bbolt keeps none for its data: one changed byte in
+// a badge would go through its check, and a punch would be sent as somebody
+// else's. The meta record carries the number of people, so that a lost page is
+// noticed, a generation, and the device's PIN key. A file with anything wrong in it
+// is not used in part: Open returns [Damaged], the caller moves the file away
+// with [Quarantine], goes on with an empty roster and raises the alarm. Taps are
+// then recorded as of unknown badges and go out when the roster is imported again.
+// A file of a newer form is not damaged, and is left alone ([ErrNewer]).
+//
+// # PINs
+//
+// A PIN is stored as HMAC-SHA-256 over a random salt of the person's own and the
+// PIN, keyed with 32 random bytes of the device. Nobody who sees the file's
+// records alone, or an export, learns a PIN, and equal PINs do not look equal. The
+// key lies in the same file, and a PIN has few digits: whoever takes the whole file
+// can try them all in seconds. That is no worse than what the same thief can do
+// with the card, and it is not the final word; a key in a secure element would be.
+// PINs are in no export, log or error.
+package roster
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"punchclock/queue/punch"
+)
+
+// Errors of Open that a caller decides on. Damage is a [*Damaged].
+var (
+	// ErrInUse: another process has the file open; ask that one.
+	ErrInUse = errors.New("the roster is in use by another process")
+	// ErrNewer: a later punchclock wrote the file, which this one leaves alone.
+	ErrNewer = errors.New("the roster was written by a newer punchclock")
+)
+
+// ErrReadOnly is Replace's answer where the file was opened for reading.
+var ErrReadOnly = errors.New("the roster was opened for reading only")
+
+// Damaged says that the file is not what was written. Nothing of it is used.
+type Damaged struct {
+	Path string
+	Err  error // what is wrong; holds no name, no badge
+}
+
+func (d *Damaged) Error() string {
+	return fmt.Sprintf("roster: %s is damaged: %v; move it away and import the roster again", d.Path, d.Err)
+}
+
+// Unwrap returns what is wrong.
+func (d *Damaged) Unwrap() error { return d.Err }
+
+// Options of Open. The zero value is for the daemon.
+type Options struct {
+	// Timeout is how long to wait for another process to let go of the file; 0
+	// is two seconds.
+	Timeout time.Duration
+	// ReadOnly opens an existing file beside other readers and changes nothing; a
+	// file that is absent is fs.ErrNotExist.
+	ReadOnly bool
+}
+
+// Row is one employee as imported.
+type Row struct {
+	punch.Employee
+	// PIN is what the person types, in clear; "" for none. It counts only where
+	// SetPIN is true. Otherwise the person keeps the PIN that is stored, which
+	// makes export, edit and import harmless.
+	PIN    string
+	SetPIN bool
+	// Line of the file it came from, 0 for none.
+	Line int
+}
+
+// Diff is what a Replace changed: employee numbers, sorted.
+type Diff struct {
+	Added     []string `json:"added"`
+	Changed   []string `json:"changed"`
+	Removed   []string `json:"removed"`
+	Unchanged int      `json:"unchanged"`
+}
+
+// Empty reports whether nothing changed.
+func (d Diff) Empty() bool { return len(d.Added)+len(d.Changed)+len(d.Removed) == 0 }
+
+// Roster is an open roster. Its methods may be called by any number of goroutines
+// at the same time.
+type Roster struct {
+	path string
+	db   *bolt.DB
+	now  atomic.Pointer[snapshot]
+
+	write   sync.Mutex // held by Replace
+	mu      sync.Mutex // guards changed
+	changed chan struct{}
+}
+
+// snapshot is one whole roster, never changed once it is published.
+type snapshot struct {
+	meta    meta
+	people  []person // sorted by number
+	badges  map[punch.Badge]int32
+	numbers map[string]int32
+}
+
+type person struct {
+	punch.Employee
+	pin sealedPIN
+}
+
+type sealedPIN struct{ salt, mac []byte }
+
+// meta is the record "roster" of the bucket "meta".
+type meta struct {
+	Generation uint64 `json:"generation"`
+	People     int    `json:"people"`
+	PINKey     []byte `json:"pin_key"`
+}
+
+// stored is a record of the bucket "people"; the number is its key.
+type stored struct {
+	Name     string        `json:"name,omitempty"`
+	Badges   []punch.Badge `json:"badges,omitempty"`
+	FeishuID string        `json:"feishu_id,omitempty"`
+	SigninID string        `json:"signin_id,omitempty"`
+	Language string        `json:"language,omitempty"`
+	Active   bool          `json:"active"`
+	PINSalt  []byte        `json:"pin_salt,omitempty"`
+	PINMAC   []byte        `json:"pin_mac,omitempty"`
+}
+
+const form = 1
+
+var (
+	metaBucket   = []byte("meta")
+	metaKey      = []byte("roster")
+	peopleBucket = []byte("people")
+
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Open reads the roster at path into memory and keeps the file open and locked
+// until Close. A file that is absent is created, durably, and is empty.
+//
+// Errors: *Damaged, ErrInUse, ErrNewer, and those of the file system. It never
+// ends the process over what is in the file.
+func Open(path string, o Options) (*Roster, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
+		if err := create(path); err != nil {
+			return nil, fmt.Errorf("roster: create: %w", err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("roster: open: %w", err)
+	}
+	if err := checkPages(path); err != nil {
+		return nil, err
+	}
+	r := &Roster{path: path, changed: make(chan struct{})}
+	err := guard(path, func() error {
+		var err error
+		if r.db, err = bolt.Open(path, 0o600, boltOptions(o)); err != nil {
+			switch {
+			case errors.Is(err, bolterrors.ErrTimeout):
+				return fmt.Errorf("roster: %s: %w", path, ErrInUse)
+			case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+				return &Damaged{path, err}
+			}
+			return fmt.Errorf("roster: open: %w", err)
+		}
+		s, err := load(path, r.db)
+		if err != nil {
+			return errors.Join(err, r.db.Close())
+		}
+		r.now.Store(s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func boltOptions(o Options) *bolt.Options {
+	return &bolt.Options{
+		Timeout:        cmp.Or(o.Timeout, 2*time.Second),
+		ReadOnly:       o.ReadOnly,
+		NoFreelistSync: true,
+		FreelistType:   bolt.FreelistMapType,
+		PageSize:       4096, // the same on kernels with larger pages
+	}
+}
+
+// guard runs f and turns a panic or a fault on the mapped file into Damaged:
+// bbolt trusts its pages.
+func guard(path string, f func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if p := recover(); p != nil {
+			err = &Damaged{path, fmt.Errorf("reading it went wrong: %v", p)}
+		}
+	}()
+	return f()
+}
+
+// create makes an empty roster beside path and renames it into place: bbolt's weak
+// moment is its very first write, and a file under the final name is a whole one.
+func create(path string) error {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(tmp, 0o600, boltOptions(Options{}))
+	if err != nil {
+		return err
+	}
+	m := meta{PINKey: make([]byte, 32)}
+	rand.Read(m.PINKey) // never fails: see crypto/rand
+	err = db.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return err
+		}
+		if err := b.Put(metaKey, seal(metaKey, m)); err != nil {
+			return err
+		}
+		_, err = tx.CreateBucket(peopleBucket)
+		return err
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := giveToOwner(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(path)
+}
+
+// giveToOwner lets the daemon's user have a file that root makes in its
+// directory, so that an import run with sudo does not lock the daemon out.
+func giveToOwner(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	owner, ok := dir.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	return os.Chown(path, int(owner.Uid), int(owner.Gid))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Quarantine moves the file at path aside, under a name with today's date, and
+// returns that name. It must not be open.
+func Quarantine(path string) (string, error) {
+	base := path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+	moved := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(moved); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", fmt.Errorf("roster: quarantine: %w", err)
+		}
+		moved = fmt.Sprintf("%s-%d", base, n)
+	}
+	if err := os.Rename(path, moved); err != nil {
+		return "", fmt.Errorf("roster: quarantine: %w", err)
+	}
+	if err := syncDir(path); err != nil {
+		return "", fmt.Errorf("roster: quarantine: %w", err)
+	}
+	return moved, nil
+}
+
+// seal makes a stored record.
+func seal(key []byte, v any) []byte {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("roster: a record of our own does not encode: %v", err))
+	}
+	out := make([]byte, 5, 5+len(body))
+	out[0] = form
+	binary.BigEndian.PutUint32(out[1:], checksum(key, body))
+	return append(out, body...)
+}
+
+// unseal reads a stored record; v never keeps a byte of the transaction's memory.
+func unseal(key, record []byte, v any) error {
+	switch {
+	case len(record) < 5 || record[0] == 0:
+		return errors.New("a record is too short")
+	case record[0] > form:
+		return ErrNewer
+	case binary.BigEndian.Uint32(record[1:]) != checksum(key, record[5:]):
+		return errors.New("a record does not match its checksum")
+	}
+	return json.Unmarshal(record[5:], v)
+}
+
+func checksum(key, body []byte) uint32 {
+	c := crc32.Update(0, castagnoli, key)
+	c = crc32.Update(c, castagnoli, []byte{0})
+	return crc32.Update(c, castagnoli, body)
+}
+
+// load reads the whole file.
+func load(path string, db *bolt.DB) (*snapshot, error) {
+	var m meta
+	var people []person
+	err := db.View(func(tx *bolt.Tx) error {
+		b, p := tx.Bucket(metaBucket), tx.Bucket(peopleBucket)
+		if b == nil || p == nil {
+			return errors.New("a bucket is missing")
+		}
+		if err := unseal(metaKey, b.Get(metaKey), &m); err != nil {
+			return err
+		}
+		return p.ForEach(func(k, v []byte) error {
+			var e stored
+			if err := unseal(k, v, &e); err != nil {
+				return err
+			}
+			people = append(people, person{
+				punch.Employee{Number: string(k), Name: e.Name, Badges: e.Badges, FeishuID: e.FeishuID,
+					SigninID: e.SigninID, Language: e.Language, Active: e.Active},
+				sealedPIN{e.PINSalt, e.PINMAC},
+			})
+			return nil
+		})
+	})
+	if errors.Is(err, ErrNewer) {
+		return nil, fmt.Errorf("roster: %s: %w", path, ErrNewer)
+	}
+	if err == nil && len(people) != m.People {
+		err = fmt.Errorf("it holds %d people and was written with %d", len(people), m.People)
+	}
+	if err == nil && len(m.PINKey) != 32 {
+		err = errors.New("the PIN key is missing")
+	}
+	if err != nil {
+		return nil, &Damaged{path, err}
+	}
+	s, err := newSnapshot(m, people)
+	if err != nil {
+		return nil, &Damaged{path, err}
+	}
+	return s, nil
+}
+
+// newSnapshot sorts and indexes people. It refuses a number or a badge that is
+// there twice.
+func newSnapshot(m meta, people []person) (*snapshot, error) {
+	slices.SortFunc(people, func(a, b person) int { return cmp.Compare(a.Number, b.Number) })
+	s := &snapshot{meta: m, people: people,
+		badges: make(map[punch.Badge]int32, len(people)), numbers: make(map[string]int32, len(people))}
+	for i, p := range people {
+		if p.Number == "" {
+			return nil, errors.New("a person has no employee number")
+		}
+		if _, twice := s.numbers[p.Number]; twice {
+			return nil, fmt.Errorf("employee %s is there twice", p.Number)
+		}
+		s.numbers[p.Number] = int32(i)
+		for _, b := range p.Badges {
+			if j, twice := s.badges[b]; twice && j != int32(i) {
+				return nil, fmt.Errorf("badge %s belongs to both %s and %s", b.Masked(), people[j].Number, p.Number)
+			}
+			s.badges[b] = int32(i)
+		}
+	}
+	return s, nil
+}
+
+// ByBadge finds the active employee whose badge was read. It reads memory only and
+// allocates nothing. The employee's Badges must not be changed.
+func (r *Roster) ByBadge(b punch.Badge) (punch.Employee, bool) {
+	s := r.now.Load()
+	i, ok := s.badges[b]
+	if !ok || !s.people[i].Active {
+		return punch.Employee{}, false
+	}
+	return s.people[i].Employee, true
+}
+
+// ByNumber finds an employee, active or not, by number. It reads memory only and
+// allocates nothing. The employee's Badges must not be changed.
+func (r *Roster) ByNumber(number string) (punch.Employee, bool) {
+	s := r.now.Load()
+	i, ok := s.numbers[number]
+	if !ok {
+		return punch.Employee{}, false
+	}
+	return s.people[i].Employee, true
+}
+
+// All returns everybody, sorted by number (as text). The slice is the caller's,
+// the Badges in it must not be changed.
+func (r *Roster) All() []punch.Employee {
+	s := r.now.Load()
+	all := make([]punch.Employee, len(s.people))
+	for i, p := range s.people {
+		all[i] = p.Employee
+	}
+	return all
+}
+
+// Len returns how many people there are, those who left included.
+func (r *Roster) Len() int { return len(r.now.Load().people) }
+
+// Generation counts the replacements of this file's life; it grows with each one
+// that changed something, and only means something within one file.
+func (r *Roster) Generation() uint64 { return r.now.Load().meta.Generation }
+
+// noPIN stands in for an employee who is not there, so that an answer takes as
+// long for an unknown number as for a wrong PIN.
+var noPIN = sealedPIN{salt: make([]byte, 16), mac: make([]byte, sha256.Size)}
+
+// CheckPIN reports whether the active employee of that number has that PIN. It
+// takes the same time whatever is wrong. It does not count wrong tries: the
+// caller slows them down.
+func (r *Roster) CheckPIN(number, pin string) bool {
+	s := r.now.Load()
+	want, valid := noPIN, false
+	if i, ok := s.numbers[number]; ok && s.people[i].Active && len(s.people[i].pin.mac) == sha256.Size {
+		want, valid = s.people[i].pin, true
+	}
+	return hmac.Equal(want.mac, pinMAC(s.meta.PINKey, want.salt, pin)) && valid && pin != ""
+}
+
+func pinMAC(key, salt []byte, pin string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(salt)
+	h.Write([]byte(pin))
+	return h.Sum(nil)
+}
+
+// Changed returns a channel that is closed when the roster is next replaced. Take
+// it before looking something up. A wake-up is a hint.
+func (r *Roster) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// Replace puts rows in the place of the whole roster, in one transaction, and
+// says what that changed; everybody who is not in rows is gone afterwards. Rows
+// equal to what is stored write nothing and wake nobody. It blocks for the medium
+// (about a second for 20,000 people on a slow card) and may be repeated.
+//
+// After an error the roster in memory is the old one. Where the error came from the
+// medium, the file may hold the old one or the new one; another Replace settles
+// it. Rows in which a number or a badge occurs twice are refused as a whole.
+func (r *Roster) Replace(rows []Row) (Diff, error) {
+	if r.db.IsReadOnly() {
+		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
+	}
+	r.write.Lock()
+	defer r.write.Unlock()
+	old := r.now.Load()
+	people := make([]person, len(rows))
+	for i, row := range rows {
+		people[i].Employee = row.Employee
+		people[i].Badges = slices.Clone(row.Badges)
+		var had sealedPIN
+		if j, ok := old.numbers[row.Number]; ok {
+			had = old.people[j].pin
+		}
+		switch {
+		case !row.SetPIN:
+			people[i].pin = had
+		case row.PIN == "": // no PIN any more
+		case had.mac != nil && hmac.Equal(had.mac, pinMAC(old.meta.PINKey, had.salt, row.PIN)):
+			people[i].pin = had // the same one: a repeated import changes nothing
+		default:
+			salt := make([]byte, 16)
+			rand.Read(salt)
+			people[i].pin = sealedPIN{salt, pinMAC(old.meta.PINKey, salt, row.PIN)}
+		}
+	}
+	m := meta{Generation: old.meta.Generation + 1, People: len(people), PINKey: old.meta.PINKey}
+	s, err := newSnapshot(m, people)
+	if err != nil {
+		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
+	}
+	d := difference(old, s)
+	if d.Empty() {
+		return d, nil
+	}
+	err = guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx) }) })
+	if err != nil {
+		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
+	}
+	r.now.Store(s)
+	r.mu.Lock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
+	return d, nil
+}
+
+// put writes a whole roster. The old bucket goes as a whole: what is in it need
+// not be known, so that a Replace settles whatever a failed one left.
+func (s *snapshot) put(tx *bolt.Tx) error {
+	if err := tx.DeleteBucket(peopleBucket); err != nil {
+		return err
+	}
+	b, err := tx.CreateBucket(peopleBucket)
+	if err != nil {
+		return err
+	}
+	b.FillPercent = 1 // the keys come sorted
+	for _, p := range s.people {
+		key := []byte(p.Number)
+		if err := b.Put(key, seal(key, stored{p.Name, p.Badges, p.FeishuID, p.SigninID, p.Language, p.Active, p.pin.salt, p.pin.mac})); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
+}
+
+// difference walks two sorted rosters side by side.
+func difference(old, new *snapshot) Diff {
+	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}}
+	i, j := 0, 0
+	for i < len(old.people) || j < len(new.people) {
+		switch {
+		case j == len(new.people) || i < len(old.people) && old.people[i].Number < new.people[j].Number:
+			d.Removed = append(d.Removed, old.people[i].Number)
+			i++
+		case i == len(old.people) || new.people[j].Number < old.people[i].Number:
+			d.Added = append(d.Added, new.people[j].Number)
+			j++
+		default:
+			if same(old.people[i], new.people[j]) {
+				d.Unchanged++
+			} else {
+				d.Changed = append(d.Changed, new.people[j].Number)
+			}
+			i++
+			j++
+		}
+	}
+	return d
+}
+
+func same(a, b person) bool {
+	badges := slices.Equal(a.Badges, b.Badges)
+	a.Badges, b.Badges = nil, nil
+	return badges && reflect.DeepEqual(a, b)
+}
+
+// Close lets go of the file. Lookups go on from memory.
+func (r *Roster) Close() error {
+	if err := r.db.Close(); err != nil {
+		return fmt.Errorf("roster: close: %w", err)
+	}
+	return nil
+}
