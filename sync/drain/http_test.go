@@ -1,0 +1,498 @@
+package drain
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// restedPace is a ceiling that does not make a test wait.
+func restedPace(n int) *Pace {
+	p := NewPace(n)
+	for i := range p.home {
+		p.home[i] = p.home[i].Add(-2 * time.Second)
+	}
+	return p
+}
+
+// observed collects what Observe hears.
+type observed struct {
+	mu    sync.Mutex
+	codes []string
+}
+
+func (o *observed) hear(code string, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.codes = append(o.codes, code)
+}
+
+func (o *observed) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.codes, " ")
+}
+
+const (
+	secretQuery  = "query-secret"
+	secretHeader = "header-secret"
+	secretBody   = "body-secret"
+)
+
+// call makes a call that is full of secrets, and checks that no error tells them.
+func call(t *testing.T, ctx context.Context, c *http.Client, url string) (*http.Response, []byte, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, "POST", url+"/path?k="+secretQuery, strings.NewReader(secretBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+secretHeader)
+	resp, err := Do(c, r)
+	var b []byte
+	if err == nil {
+		b, err = ReadBody(resp, 1000)
+	}
+	if err != nil && strings.Contains(err.Error(), "secret") {
+		t.Errorf("an error tells a secret: %v", err)
+	}
+	return resp, b, err
+}
+
+func newClient(t *testing.T, o ClientOptions) *http.Client {
+	t.Helper()
+	if o.Pace == nil {
+		o.Pace = restedPace(20)
+	}
+	c, err := NewClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func TestEveryFailureOfACallHasItsCodeAndAPlainText(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for _, tt := range []struct {
+		name   string
+		err    error
+		code   string
+		text   string
+		unsent bool
+	}{
+		{"refused", refused, "refused", "connection refused", true},
+		{"no such name", &net.DNSError{Name: "far.invalid", IsNotFound: true}, "dns", "no such host: far.invalid", true},
+		{"name server away", &net.OpError{Op: "dial", Err: &net.DNSError{Name: "far.invalid", IsTimeout: true}}, "dns", "name server did not answer", true},
+		{"no route", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, "error", "no route to host", true},
+		{"dial timeout", &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "timeout", "no connection within 10s", true},
+		{"reset", &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, "error", "closed before the answer was complete", false},
+		{"end", io.EOF, "error", "closed before the answer was complete", false},
+		{"half", io.ErrUnexpectedEOF, "error", "closed before the answer was complete", false},
+		{"quoting", fmt.Errorf("malformed HTTP response %q", secretBody), "error", "not HTTP", false},
+		{"other name", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "far.invalid"}, "tls", "another name", true},
+		{"unknown authority", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "tls", "ca_file", true},
+		{"no TLS", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, "tls", "does not speak TLS", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var o observed
+			c := newClient(t, ClientOptions{Observe: o.hear, Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, tt.err })})
+			_, _, err := call(t, t.Context(), c, "http://far.invalid")
+			if err == nil || !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), "POST far.invalid/path: ") {
+				t.Errorf("error %v, want one about %q", err, tt.text)
+			}
+			if o.String() != tt.code || neverLeft(err) != tt.unsent {
+				t.Errorf("code %q, never left %v; want %q, %v", o.String(), neverLeft(err), tt.code, tt.unsent)
+			}
+		})
+	}
+}
+
+func TestACallThatHangsEndsAtTheTimeout(t *testing.T) {
+	for _, where := range []string{"header", "body"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var o observed
+				c := newClient(t, ClientOptions{Observe: o.hear, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					if where == "header" {
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					}
+					return &http.Response{StatusCode: 200, Body: io.NopCloser(untilDone{r.Context()})}, nil
+				})})
+				start := time.Now()
+				_, _, err := call(t, t.Context(), c, "http://far.invalid")
+				if err == nil || !strings.Contains(err.Error(), "no complete answer within 1m0s") {
+					t.Errorf("error %v", err)
+				}
+				if d := time.Since(start); d != time.Minute || o.String() != "timeout" || neverLeft(err) {
+					t.Errorf("after %v, code %q, never left %v", d, o.String(), neverLeft(err))
+				}
+			})
+		})
+	}
+}
+
+type untilDone struct{ ctx context.Context }
+
+func (u untilDone) Read([]byte) (int, error) { <-u.ctx.Done(); return 0, u.ctx.Err() }
+
+// Waiting for the ceiling is not the far side's slowness.
+func TestWaitingForTheCeilingDoesNotCountAsTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var took []time.Duration
+		c := newClient(t, ClientOptions{
+			Pace: NewPace(1), Timeout: 500 * time.Millisecond,
+			Observe: func(_ string, d time.Duration) { took = append(took, d) },
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			}),
+		})
+		for range 3 {
+			if _, _, err := call(t, t.Context(), c, "http://far.invalid"); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(took) != 3 || took[2] != 0 {
+			t.Errorf("took %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, _, err := call(t, ctx, c, "http://far.invalid")
+		if !errors.Is(err, context.DeadlineExceeded) || !neverLeft(err) || len(took) != 3 {
+			t.Errorf("given up in the line: %v; %d calls were observed", err, len(took))
+		}
+	})
+}
+
+func TestARedirectComesBackAsItIs(t *testing.T) {
+	visits := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		visits++
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(307)
+	}))
+	defer srv.Close()
+	var o observed
+	resp, _, err := call(t, t.Context(), newClient(t, ClientOptions{Observe: o.hear}), srv.URL)
+	if err != nil || resp.StatusCode != 307 || visits != 1 || o.String() != "307" {
+		t.Errorf("%v, %v; %d visits, observed %q", resp, err, visits, o.String())
+	}
+}
+
+// net/http quotes a Location that it cannot parse.
+func TestAnErrorOfTheClientItselfQuotesNothing(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "http://[bad-"+secretHeader)
+		w.WriteHeader(302)
+	}))
+	defer srv.Close()
+	if _, _, err := call(t, t.Context(), newClient(t, ClientOptions{}), srv.URL); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestAnAnswerLargerThanAllowedIsAnError(t *testing.T) {
+	for _, tt := range []struct {
+		size, max int64
+		tooLarge  bool
+	}{{10, 10, false}, {11, 10, true}, {0, 0, false}, {1 << 30, 1000, true}} {
+		body := io.NopCloser(io.LimitReader(zeros{}, tt.size))
+		b, err := ReadBody(&http.Response{Body: body}, tt.max)
+		if errors.Is(err, ErrTooLarge) != tt.tooLarge || int64(len(b)) != min(tt.size, tt.max) {
+			t.Errorf("%d bytes of %d: %d read, %v", tt.size, tt.max, len(b), err)
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestAnAnswerCutInTheMiddleIsAnError(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, `{"success":1}`)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	var o observed
+	_, _, err := call(t, t.Context(), newClient(t, ClientOptions{Observe: o.hear}), srv.URL)
+	if err == nil || !strings.Contains(err.Error(), "closed before the answer was complete") || o.String() != "error" {
+		t.Errorf("error %v, observed %q", err, o.String())
+	}
+}
+
+func TestWithoutAPaceThereIsNoClient(t *testing.T) {
+	if _, err := NewClient(ClientOptions{}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestTheEnvironmentsProxyIsNotUsed(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	c := newClient(t, ClientOptions{})
+	if c.Transport.(*paced).next.(*watched).next.(*http.Transport).Proxy != nil {
+		t.Error("a proxy is set without being asked for")
+	}
+}
+
+func TestTheConfiguredProxyIsUsedAndABadOneIsRefusedWithoutItsPassword(t *testing.T) {
+	asked := ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked = r.RequestURI }))
+	defer srv.Close()
+	if _, _, err := call(t, t.Context(), newClient(t, ClientOptions{Proxy: srv.URL}), "http://far.invalid"); err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(asked, "http://far.invalid/path") {
+		t.Errorf("the proxy was asked for %q", asked)
+	}
+	for _, bad := range []string{"proxy:8080", "ftp://proxy", "http://u:" + secretHeader + "@%zz", "://" + secretHeader} {
+		_, err := NewClient(ClientOptions{Pace: NewPace(1), Proxy: bad})
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("proxy %q: error %v", bad, err)
+		}
+	}
+}
+
+// authority signs certificates for the loopback address.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{}
+	a.key, a.cert = a.sign(t, time.Now().AddDate(-10, 0, 0), time.Now().AddDate(100, 0, 0))
+	return a
+}
+
+func (a *authority) sign(t *testing.T, from, to time.Time) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(from.Unix()), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: from, NotAfter: to,
+		IsCA: a.cert == nil, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	parent, signer := c, key
+	if a.cert != nil {
+		parent, signer = a.cert, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return key, c
+}
+
+func TestCertificatesAreChecked(t *testing.T) {
+	a := newAuthority(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, tt := range []struct {
+		name     string
+		from, to time.Time
+		ca       string
+		want     []string // in the error; none: no error
+	}{
+		{"good", now.Add(-time.Hour), now.Add(time.Hour), file, nil},
+		{"authority unknown", now.Add(-time.Hour), now.Add(time.Hour), "", []string{"ca_file"}},
+		{"not yet valid", now.Add(time.Hour), now.Add(2 * time.Hour), file, []string{"most likely the clock is wrong"}},
+		{"expired", now.Add(-2 * time.Hour), now.Add(-time.Hour), file, []string{"it ended on", "clock"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			key, cert := a.sign(t, tt.from, tt.to)
+			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != 1 {
+					t.Errorf("asked over %s", r.Proto)
+				}
+			}))
+			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+			srv.EnableHTTP2 = true
+			srv.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}}
+			srv.StartTLS()
+			defer srv.Close()
+			var o observed
+			_, _, err := call(t, t.Context(), newClient(t, ClientOptions{CAFile: tt.ca, Observe: o.hear}), srv.URL)
+			if tt.want == nil {
+				if err != nil || o.String() != "200" {
+					t.Errorf("error %v, observed %q", err, o.String())
+				}
+				return
+			}
+			for _, s := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), s) || o.String() != "tls" || !neverLeft(err) {
+					t.Errorf("error %v, want one with %q; observed %q", err, s, o.String())
+				}
+			}
+		})
+	}
+}
+
+func TestAnUnusableFileOfCertificatesIsRefusedWithItsName(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"empty.pem": "", "der.crt": "\x30\x82\x01",
+		"key.pem":    "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+		"broken.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+		"absent.pem": "-",
+	} {
+		file := filepath.Join(dir, name)
+		if text != "-" {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := NewClient(ClientOptions{Pace: NewPace(1), CAFile: file}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// The kernel would deliver the rest of a call for minutes after a plain close.
+func TestACallThatIsGivenUpCutsItsConnection(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ended := make(chan error, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			ended <- err
+			return
+		}
+		defer c.Close()
+		_, err = io.Copy(io.Discard, c)
+		ended <- err
+	}()
+	_, _, err = call(t, t.Context(), newClient(t, ClientOptions{Timeout: 100 * time.Millisecond}), "http://"+ln.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "no complete answer within 100ms") {
+		t.Errorf("error %v", err)
+	}
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the far side's connection ended with %v, want a reset", err)
+	}
+}
+
+func TestRetryAfterIsReadAsSecondsOrAsADate(t *testing.T) {
+	now := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		value, date string
+		want        time.Duration
+	}{
+		{"", "", 0},
+		{"7", "", 7 * time.Second},
+		{" 12 ", "", 12 * time.Second},
+		{"0", "", 0},
+		{"-5", "", 0},
+		{"1.5", "", 0},
+		{"soon", "", 0},
+		{"600", "", 10 * time.Minute},
+		{"601", "", 10 * time.Minute},
+		{"9223372036854775807", "", 10 * time.Minute},
+		{"99999999999999999999999", "", 10 * time.Minute},
+		{"Sat, 21 Nov 2026 08:00:30 GMT", "", 30 * time.Second},
+		{"Sat, 21 Nov 2026 07:59:30 GMT", "", 0},
+		{"Sun, 22 Nov 2026 08:00:00 GMT", "", 10 * time.Minute},
+		// Our clock may be wrong; the far side's own is what its date means.
+		{"Fri, 01 Jan 2027 00:00:05 GMT", "Fri, 01 Jan 2027 00:00:00 GMT", 5 * time.Second},
+		{"Sat, 21 Nov 2026 08:00:30 GMT", "junk", 30 * time.Second},
+	} {
+		h := http.Header{}
+		if tt.value != "" {
+			h.Set("Retry-After", tt.value)
+		}
+		if tt.date != "" {
+			h.Set("Date", tt.date)
+		}
+		if got := RetryAfter(h, now); got != tt.want {
+			t.Errorf("Retry-After %q, Date %q: %v, want %v", tt.value, tt.date, got, tt.want)
+		}
+	}
+}
+
+func FuzzRetryAfterNeverWaitsMoreThanTenMinutes(f *testing.F) {
+	f.Add("7", "")
+	f.Add("Sat, 21 Nov 2026 08:00:30 GMT", "Sat, 21 Nov 2026 08:00:00 GMT")
+	f.Fuzz(func(t *testing.T, value, date string) {
+		h := http.Header{"Retry-After": {value}, "Date": {date}}
+		if d := RetryAfter(h, time.Now()); d < 0 || d > 10*time.Minute {
+			t.Errorf("%v", d)
+		}
+	})
+}
+
+// Whatever comes back over the line, the error quotes none of it.
+func FuzzNoErrorQuotesTheAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"))
+	f.Add([]byte("HTTP/1.1 quoted-mark\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 302 Found\r\nLocation: http://[quoted-mark\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: quoted-mark\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: quoted-mark\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nquoted-mark\r\n"))
+	f.Add([]byte("220 quoted-mark ESMTP\r\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		network := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(there)); err == nil {
+					there.Write(raw)
+				}
+			}()
+			return here, nil
+		}}
+		defer network.CloseIdleConnections()
+		c, err := NewClient(ClientOptions{Pace: restedPace(1), Timeout: time.Second, Transport: network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := http.NewRequest("POST", "http://far.invalid/", strings.NewReader("[]"))
+		resp, err := Do(c, r)
+		if err == nil {
+			_, err = ReadBody(resp, 1000)
+		}
+		if err != nil && bytes.Contains(raw, []byte("quoted-mark")) && strings.Contains(err.Error(), "quoted-mark") {
+			t.Errorf("the error quotes the answer: %v", err)
+		}
+	})
+}
