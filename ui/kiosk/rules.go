@@ -45,6 +45,7 @@ func next(last punch.Kind) punch.Kind {
 
 // last is what is remembered of a punch.
 type last struct {
+	told     uint64 // the order in which people were told; a second try is told late and numbered early
 	seq      uint64
 	kind     punch.Kind
 	employee string // "" for a card that nobody knew

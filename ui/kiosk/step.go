@@ -86,6 +86,7 @@ type tap struct {
 type state struct {
 	cfg    Config
 	people map[string]*last // by "e:"+number and "b:"+badge
+	told   uint64           // how many punches were remembered
 	day    int              // on which people was last pruned
 
 	chosen   punch.Kind // 0 for none
@@ -257,7 +258,7 @@ func (s *state) last(t *tap) *last {
 	var found *last
 	look := func(key string) {
 		l := s.people[key]
-		if l == nil || found != nil && found.seq >= l.seq {
+		if l == nil || found != nil && found.told >= l.told {
 			return
 		}
 		if l.employee != "" && t.who.number != "" && l.employee != t.who.number {
@@ -298,8 +299,9 @@ func (s *state) remember(p punch.Punch, answered time.Duration) {
 		}
 		return
 	}
+	s.told++
 	l := &last{
-		seq: p.Seq, kind: p.Kind, employee: p.Employee, boot: p.Stamp.BootID,
+		told: s.told, seq: p.Seq, kind: p.Kind, employee: p.Employee, boot: p.Stamp.BootID,
 		uptime: p.Stamp.Uptime, answered: max(answered, p.Stamp.Uptime), wall: p.Time(),
 	}
 	for _, k := range keys {
@@ -312,19 +314,23 @@ func (s *state) remember(p punch.Punch, answered time.Duration) {
 
 // forgetHalf drops the older half of the memory.
 func (s *state) forgetHalf() {
-	seqs := make([]uint64, 0, len(s.people))
+	order := make([]uint64, 0, len(s.people))
 	for _, l := range s.people {
-		seqs = append(seqs, l.seq)
+		order = append(order, l.told)
 	}
-	slices.Sort(seqs)
-	middle := seqs[len(seqs)/2]
-	maps.DeleteFunc(s.people, func(_ string, l *last) bool { return l.seq < middle })
+	slices.Sort(order)
+	middle := order[len(order)/2]
+	maps.DeleteFunc(s.people, func(_ string, l *last) bool { return l.told < middle })
 }
 
 // prune forgets what no rule can ask for any more: other days' punches outside the
 // duplicate window, on the first event of a day; and failed taps that are too old to
-// be tried again. A clock that nobody has set does not know the day.
+// be tried again. A clock that nobody has set does not know the day; and a tap that
+// waits is of an earlier moment than at.
 func (s *state) prune(at punch.Stamp) {
+	if len(s.taps) > 0 {
+		return
+	}
 	s.failed = slices.DeleteFunc(s.failed, func(f tap) bool {
 		return at.Uptime-f.stamp.Uptime >= s.retryWindow()
 	})
@@ -377,11 +383,13 @@ func (s *state) done(acts []action, e event) []action {
 }
 
 // passed settles what failed before for the person of t, who now has d stored. A
-// punch makes an end of it. A duplicate only tells of an older punch: the failed one,
-// of another kind, may yet be on the medium, and choosing that kind again means it.
+// punch makes an end of the older ones. A newer one, of another kind, may yet be on
+// the medium (d was a second try, or the duplicate of an older punch): only choosing
+// that kind again means it.
 func (s *state) passed(t *tap, d punch.Draft) {
 	s.failed = slices.DeleteFunc(s.failed, func(f tap) bool {
-		return same(&f, t) && (d.Outcome != punch.Duplicate || f.draft.Tap == d.Tap)
+		return f.draft.Tap == d.Tap ||
+			same(&f, t) && d.Outcome != punch.Duplicate && f.draft.Stamp.Uptime < d.Stamp.Uptime
 	})
 	for i := range s.failed {
 		if same(&s.failed[i], t) {

@@ -23,10 +23,17 @@ const (
 	kept        // an error, and the record is there all the same
 )
 
+// failer is a test or one run of a property.
+type failer interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // door drives step the way the runner does, with a recorder that keeps its contract
 // and fails on demand, and a wall clock that may be set.
 type door struct {
-	t       testing.TB
+	t       failer
 	s       state
 	uptime  time.Duration
 	wall    time.Time // at uptime 0
@@ -44,7 +51,7 @@ type door struct {
 	taps    uint64
 }
 
-func newDoor(t testing.TB, at string, change func(*Config)) *door {
+func newDoor(t failer, at string, change func(*Config)) *door {
 	t.Helper()
 	cfg := Config{Location: taipei, DuplicateWindow: time.Minute, KindTimeout: 10 * time.Second, DefaultLanguage: "zh-TW"}
 	if change != nil {
@@ -303,6 +310,8 @@ func TestUnsetClockDoesNotForgetThePunchesBeforeTheReboot(t *testing.T) {
 		d.s.remember(p, p.Stamp.Uptime)
 	}
 	d.wait(time.Minute)
+	d.set("1970-01-02 00:00:30")
+	d.wait(time.Minute)
 	d.set("2026-11-21 17:00:00")
 	d.clock = punch.Synced
 	d.wait(time.Minute)
@@ -467,6 +476,15 @@ func TestNumberTypedByAStrangerSaysNothingAboutThePerson(t *testing.T) {
 	d.want("unknown_badge", "in")
 	d.page("000456")
 	d.want("stored", "in")
+
+	d.hold = true
+	d.wait(time.Hour)
+	d.page("000456")
+	d.tap("key:000456")
+	d.page("000456")
+	if len(d.waiting) != 2 {
+		t.Errorf("%d appends under way, want the person's and the stranger's", len(d.waiting))
+	}
 }
 
 func TestCardOfSomebodyWhoLeftIsStoredAsUnknown(t *testing.T) {
