@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"punchclock/queue/punch"
+)
+
+// Dialects that a simulated reader speaks: how one badge becomes bytes.
+var dialects = []string{"rdm6300", "id12la", "hex-line", "dec-line"}
+
+// frame returns what a reader of a dialect sends for a badge.
+//
+// rdm6300 and id12la carry an em badge: STX, ten hexadecimal digits, two more of
+// the XOR over the five bytes, then ETX, or CR LF ETX. hex-line and dec-line are a
+// line that ends in CR LF. dec-line writes an em badge the way it is printed on
+// most cards, the low 32 bits as ten digits; a badge of another medium is its value.
+func frame(dialect string, badge punch.Badge) ([]byte, error) {
+	value := badge.Value()
+	switch dialect {
+	case "rdm6300", "id12la":
+		b, err := emBytes(dialect, badge)
+		if err != nil {
+			return nil, err
+		}
+		end := "\x03"
+		if dialect == "id12la" {
+			end = "\r\n\x03"
+		}
+		return fmt.Appendf(nil, "\x02%X%02X%s", b, b[0]^b[1]^b[2]^b[3]^b[4], end), nil
+	case "hex-line":
+		if strings.Trim(value, "0123456789ABCDEFabcdef") != "" {
+			return nil, fmt.Errorf("badge %s: a hex-line reader sends hexadecimal only", badge.Masked())
+		}
+		return []byte(value + "\r\n"), nil
+	case "dec-line":
+		if badge.Medium() == "em" {
+			b, err := emBytes(dialect, badge)
+			if err != nil {
+				return nil, err
+			}
+			n := uint64(b[1])<<24 | uint64(b[2])<<16 | uint64(b[3])<<8 | uint64(b[4])
+			value = fmt.Sprintf("%010s", strconv.FormatUint(n, 10))
+		}
+		if strings.Trim(value, "0123456789,") != "" {
+			return nil, fmt.Errorf("badge %s: a dec-line reader sends digits only", badge.Masked())
+		}
+		return []byte(value + "\r\n"), nil
+	}
+	return nil, usagef("dialect %q: use %s", dialect, strings.Join(dialects, ", "))
+}
+
+func emBytes(dialect string, badge punch.Badge) ([]byte, error) {
+	b, err := hex.DecodeString(badge.Value())
+	if badge.Medium() != "em" || err != nil || len(b) != 5 {
+		return nil, fmt.Errorf("badge %s: a %s reader reads em badges only, for example em:0A1B2C3D4E", badge.Masked(), dialect)
+	}
+	return b, nil
+}
+
+// garbage spoils a frame the way a badge pulled away too early does: a digit is
+// another one, so that a checksum does not fit. The line dialects have no
+// checksum; they get a byte that no badge holds.
+func garbage(dialect string, good []byte) []byte {
+	b := append([]byte(nil), good...)
+	if dialect == "rdm6300" || dialect == "id12la" {
+		if b[3] == '0' {
+			b[3] = '1'
+		} else {
+			b[3] = '0'
+		}
+	} else {
+		b[3] = '?'
+	}
+	return b
+}

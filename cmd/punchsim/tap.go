@@ -1,0 +1,345 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"punchclock/queue/punch"
+)
+
+func tapCmd(io std) *cobra.Command {
+	var port, dialect, file, roster string
+	var cards []string
+	var every time.Duration
+	var stay bool
+	cmd := &cobra.Command{
+		Use:   "tap --port LINK",
+		Short: "Be a serial badge reader at the end of a pseudo-terminal",
+		Long: `Be a serial badge reader at the end of a pseudo-terminal. LINK is made and points
+to it; give it to punchclock as a reader's port. Badges are tapped by key on a
+terminal (1-9 people, 0 an unknown badge, g a spoilt frame, u unplug or plug in,
+q quit), on a schedule with --every, or from a file with --file: one badge a line,
+and after it, if wanted, how long to wait before it, e.g. "em:0A1B2C3D01 500ms".
+Schedule and file wait until somebody has opened the port.`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case port == "":
+				return usagef("--port is missing: name the link to make, for example --port .run/reader")
+			case !slices.Contains(dialects, dialect):
+				return usagef("dialect %q: use %s", dialect, strings.Join(dialects, ", "))
+			case file != "" && every > 0:
+				return usagef("use --file or --every, not both")
+			case every < 0:
+				return usagef("--every %v: use a time above zero", every)
+			case len(cards) > 0 && every == 0:
+				return usagef("--badge is for a schedule: say how often with --every")
+			case file == "" && every == 0 && !isTerminal(io.in):
+				return usagef("no terminal to read keys from: use --file or --every")
+			}
+			people, err := readPeople(roster)
+			if err != nil {
+				return err
+			}
+			r := &reader{dialect: dialect, people: people}
+			var plan []tapAt
+			switch {
+			case file != "":
+				if plan, err = readTaps(file); err != nil {
+					return err
+				}
+			case every > 0:
+				var list []punch.Badge
+				for _, s := range cards {
+					b, err := punch.ParseBadge(s)
+					if err != nil {
+						return usageError{err}
+					}
+					list = append(list, b)
+				}
+				if list == nil {
+					list = badges(people)
+				}
+				if list == nil {
+					return fmt.Errorf("nobody in %s has a badge: name one with --badge", roster)
+				}
+				for _, b := range list {
+					plan = append(plan, tapAt{b, every})
+				}
+			}
+			// A badge that the dialect cannot send is told before anything is tapped.
+			for _, t := range plan {
+				if _, err := frame(dialect, t.badge); err != nil {
+					return err
+				}
+			}
+			return withLine(cmd.Context(), port, func(ctx context.Context, l *line) error {
+				r.line = l
+				switch {
+				case plan == nil:
+					return tapByKey(ctx, io, r)
+				case every > 0:
+					for {
+						if err := tapPlan(ctx, io, r, plan); err != nil {
+							return ignoreCancel(err)
+						}
+					}
+				}
+				if err := tapPlan(ctx, io, r, plan); err != nil {
+					return ignoreCancel(err)
+				}
+				if stay {
+					<-ctx.Done()
+					return nil
+				}
+				return ignoreCancel(sleep(ctx, time.Second)) // the listener reads the last badge before the line goes
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&port, "port", "", "`link` to make to the pseudo-terminal")
+	f.StringVar(&dialect, "dialect", "rdm6300", "what the reader speaks: "+strings.Join(dialects, ", "))
+	f.StringVar(&file, "file", "", "tap the badges of this `file`, then end")
+	f.BoolVar(&stay, "stay", false, "with --file: keep the port after the last badge, until interrupted")
+	f.DurationVar(&every, "every", 0, "tap one badge every `time`, for ever")
+	f.StringArrayVar(&cards, "badge", nil, "with --every: the `badge` to tap; repeat it to tap several in turn (default: everybody's)")
+	f.StringVar(&roster, "roster", "", "CSV `file` of the people behind the keys (default: the demo's)")
+	return cmd
+}
+
+// withLine plugs a line in, keeps it while do runs, and takes it away.
+func withLine(ctx context.Context, link string, do func(context.Context, *line) error) error {
+	l, err := plugLine(link)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.run(ctx) })
+	g.Go(func() error {
+		defer cancel()
+		return do(ctx, l)
+	})
+	return errors.Join(g.Wait(), l.unplug())
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// ignoreCancel: being told to stop is the ordinary end.
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// tapAt is one badge of a plan.
+type tapAt struct {
+	badge punch.Badge
+	after time.Duration // to wait before it
+}
+
+// readTaps reads one badge a line, with an optional delay; # begins a comment.
+func readTaps(path string) ([]tapAt, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the badges: %w", err)
+	}
+	defer f.Close()
+	var plan []tapAt
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(text)
+		if len(words) == 0 {
+			continue
+		}
+		var t tapAt
+		t.badge, err = punch.ParseBadge(words[0])
+		if err == nil && len(words) > 1 {
+			t.after, err = time.ParseDuration(words[1])
+		}
+		if err == nil && (len(words) > 2 || t.after < 0) {
+			err = errors.New("write a badge and, if wanted, a delay such as 500ms")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		plan = append(plan, t)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the badges: %w", err)
+	}
+	if plan == nil {
+		return nil, fmt.Errorf("%s holds no badge", path)
+	}
+	return plan, nil
+}
+
+// tapPlan taps a list once, each badge when somebody listens.
+func tapPlan(ctx context.Context, io std, r *reader, plan []tapAt) error {
+	for _, t := range plan {
+		if err := sleep(ctx, t.after); err != nil {
+			return err
+		}
+		if err := r.line.waitListener(ctx); err != nil {
+			return err
+		}
+		// A program that has just opened the port throws away what was in it.
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		what, err := r.tap(t.badge)
+		if err != nil && !errors.Is(err, errNobody) {
+			return err
+		}
+		if err != nil {
+			what = err.Error()
+		}
+		fmt.Fprintln(io.out, what)
+	}
+	return nil
+}
+
+func tapByKey(ctx context.Context, io std, r *reader) error {
+	restore, err := singleKeys(io.in)
+	if err != nil {
+		return fmt.Errorf("read single keys: %w", err)
+	}
+	defer restore()
+	fmt.Fprintf(io.out, "reader at %s (%s)\n%s", r.line.link, r.dialect, r.help())
+	ctx, cancel := context.WithCancel(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	keys := make(chan byte)
+	g.Go(func() error {
+		readKeys(ctx, io.in, keys)
+		return nil
+	})
+	g.Go(func() error {
+		defer cancel()
+		for k := range keys {
+			what, quit, err := r.key(k)
+			if err != nil {
+				what = err.Error()
+			}
+			if what != "" {
+				fmt.Fprintln(io.out, what)
+			}
+			if quit {
+				return nil
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// reader is what a person at the desk does with a simulated reader.
+type reader struct {
+	line    *line
+	dialect string
+	people  []person
+
+	settled bool // the listener has had the port long enough
+}
+
+// settleTime is longer than a listener needs to be ready after it has opened the port.
+const settleTime = 400 * time.Millisecond
+
+// settle waits once after the port was opened.
+func (r *reader) settle(ctx context.Context) error {
+	if r.settled {
+		return nil
+	}
+	r.settled = true
+	return sleep(ctx, settleTime)
+}
+
+// tap holds a badge to the reader and says what was done.
+func (r *reader) tap(badge punch.Badge) (string, error) {
+	b, err := frame(r.dialect, badge)
+	if err != nil {
+		return "", err
+	}
+	if err := r.line.send(b); err != nil {
+		if errors.Is(err, errNobody) {
+			r.settled = false
+		}
+		return "", err
+	}
+	return "tapped " + r.who(badge), nil
+}
+
+func (r *reader) who(badge punch.Badge) string {
+	for _, p := range r.people {
+		if p.badge == badge {
+			return p.number + " " + p.name
+		}
+	}
+	return "a badge of nobody"
+}
+
+// key does what a key stands for. The words are "" for a key that means nothing.
+func (r *reader) key(k byte) (said string, quit bool, err error) {
+	switch {
+	case k >= '1' && k <= '9':
+		i := int(k - '1')
+		if i >= len(r.people) || r.people[i].badge == "" {
+			return "nobody with a badge behind this key", false, nil
+		}
+		said, err = r.tap(r.people[i].badge)
+		return said, false, err
+	case k == '0':
+		said, err = r.tap(unknownBadge)
+		return said, false, err
+	case k == 'g':
+		b, err := frame(r.dialect, unknownBadge)
+		if err != nil {
+			return "", false, err
+		}
+		return "sent a spoilt frame", false, r.line.send(garbage(r.dialect, b))
+	case k == 'u':
+		if r.line.plugged() {
+			return "unplugged; u plugs it in again", false, r.line.unplug()
+		}
+		r.settled = false
+		return "plugged in", false, r.line.plug()
+	case k == 'q' || k == 4: // Ctrl-D
+		return "", true, nil
+	case k == '?' || k == 'h':
+		return strings.TrimRight(r.help(), "\n"), false, nil
+	}
+	return "", false, nil
+}
+
+// help says which key is who.
+func (r *reader) help() string {
+	var b strings.Builder
+	for i, p := range r.people {
+		if i == 9 {
+			break
+		}
+		fmt.Fprintf(&b, "  %d  %-7s %s\n", i+1, p.number, p.name)
+	}
+	b.WriteString("  0  a badge nobody knows\n  g  a spoilt frame\n  u  unplug the reader, plug it in\n  q  quit\n")
+	return b.String()
+}
