@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -63,10 +64,30 @@ func (f *far) Reset() {
 	f.resets++
 }
 
+func (f *far) forgot() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.resets
+}
+
 func (f *far) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.calls)
+}
+
+// took returns what was accepted, in order.
+func (f *far) took() []punch.ID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+// times returns when each call came.
+func (f *far) times() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
 }
 
 func accept(batch []punch.Punch) (vs []punch.Verdict) {
@@ -147,7 +168,7 @@ func TestPunchesAreDeliveredInOrderAndAnEmptyQueueIsQuiet(t *testing.T) {
 		r := start(t, &far{}, &draintest.Log{}, nil)
 		r.log.Append(punches(1, 37)...)
 		synctest.Wait()
-		if got := r.far.got; !slices.Equal(got, ids(punches(1, 37))) {
+		if got := r.far.took(); !slices.Equal(got, ids(punches(1, 37))) {
 			t.Errorf("delivered %v", got)
 		}
 		if n := r.far.count(); n != 4 {
@@ -193,7 +214,7 @@ func TestADayOfOutageLosesNothingAndIsLoggedOnce(t *testing.T) {
 			t.Errorf("%d tries in %v", n, time.Since(begin))
 		}
 		pass(24*time.Hour - time.Since(begin) + 6*time.Minute)
-		if got := r.far.got; !slices.Equal(got, ids(punches(1, 1000))) {
+		if got := r.far.took(); !slices.Equal(got, ids(punches(1, 1000))) {
 			t.Errorf("%d delivered of 1000, or not in order", len(got))
 		}
 		first := r.log.Verdicts("104")["test-000000000001"]
@@ -241,8 +262,8 @@ func TestAPoisonedRecordDoesNotBlockTheOthers(t *testing.T) {
 		r.log.Append(punches(1, 25)...)
 		synctest.Wait()
 		v := r.log.Verdicts("104")
-		if len(v) != 25 || len(f.got) != 24 {
-			t.Errorf("%d settled, %d accepted", len(v), len(f.got))
+		if len(v) != 25 || len(f.took()) != 24 {
+			t.Errorf("%d settled, %d accepted", len(v), len(f.took()))
 		}
 		want := punch.Verdict{ID: "test-000000000003", Fate: punch.Refuse, Reason: "emp_no_unknown", Message: "員工編號不存在", Attempts: 1}
 		if v[want.ID] != want {
@@ -308,8 +329,8 @@ func TestVerdictsThatCameWithAnErrorCount(t *testing.T) {
 		}
 		pass(2 * time.Second)
 		v := r.log.Verdicts("104")
-		if !slices.Equal(f.got, ids(punches(1, 4))) || v["test-000000000002"].Resent || !v["test-000000000003"].Resent {
-			t.Errorf("delivered %v, verdicts %+v", f.got, v)
+		if !slices.Equal(f.took(), ids(punches(1, 4))) || v["test-000000000002"].Resent || !v["test-000000000003"].Resent {
+			t.Errorf("delivered %v, verdicts %+v", f.took(), v)
 		}
 	})
 }
@@ -378,7 +399,7 @@ func TestAnUnknownBadgeIsParkedUnsent(t *testing.T) {
 		r.log.Append(ps...)
 		synctest.Wait()
 		want := punch.Verdict{ID: ps[1].ID, Fate: punch.Refuse, Reason: drain.UnknownBadge}
-		if v := r.log.Verdicts("104"); v[ps[1].ID] != want || len(v) != 3 || len(r.far.got) != 2 {
+		if v := r.log.Verdicts("104"); v[ps[1].ID] != want || len(v) != 3 || len(r.far.took()) != 2 {
 			t.Errorf("%+v", v)
 		}
 		if r.lines.count("0A1B2C3D4E") != 0 {
@@ -419,9 +440,9 @@ func TestDeniedProbesSlowlyAndAKickEndsTheWait(t *testing.T) {
 			pass(time.Minute)
 			r.log.Append(punches(6+i, 1)...)
 		}
-		for i := 1; i < len(f.calls); i++ {
+		for i := 1; i < len(f.times()); i++ {
 			want := min(time.Duration(i)*5*time.Minute, 15*time.Minute)
-			if d := f.calls[i].Sub(f.calls[i-1]); d < want || d > want*11/10 {
+			if d := f.times()[i].Sub(f.times()[i-1]); d < want || d > want*11/10 {
 				t.Errorf("probe %d came after %v, want %v and a little", i, d, want)
 			}
 		}
@@ -434,11 +455,11 @@ func TestDeniedProbesSlowlyAndAKickEndsTheWait(t *testing.T) {
 		if len(r.log.Verdicts("104")) != 0 {
 			t.Error("a punch was given up")
 		}
-		before, resets := f.count(), f.resets
+		before, resets := f.count(), f.forgot()
 		r.Kick() // still wrong
 		synctest.Wait()
-		if f.count() != before+1 || f.resets == resets {
-			t.Errorf("%d probes after a kick, %d resets", f.count()-before, f.resets-resets)
+		if f.count() != before+1 || f.forgot() == resets {
+			t.Errorf("%d probes after a kick, %d resets", f.count()-before, f.forgot()-resets)
 		}
 		pass(5*time.Minute + 31*time.Second) // a kick begins anew at five minutes
 		if f.count() != before+2 {
@@ -493,7 +514,7 @@ func TestBusyWaitsAsToldAndLongerTheSecondTimeWhateverComesOrKicks(t *testing.T)
 		}
 		last := time.Duration(0)
 		for i := 1; i <= 3; i++ {
-			d := f.calls[i].Sub(f.calls[i-1])
+			d := f.times()[i].Sub(f.times()[i-1])
 			if d < 20*time.Second || d <= last {
 				t.Errorf("wait %d was %v after %v, told 20 s", i, d, last)
 			}
@@ -508,10 +529,10 @@ func TestBusyWaitsAsToldAndLongerTheSecondTimeWhateverComesOrKicks(t *testing.T)
 func TestNothingIsSentWhileReceiptsCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		tries := 0
+		var tries atomic.Int32
 		log := &draintest.Log{Failing: func(what string) error {
 			if what == "settle" && time.Since(begin) < time.Hour {
-				tries++
+				tries.Add(1)
 				return errors.New("no space left on device")
 			}
 			return nil
@@ -525,11 +546,11 @@ func TestNothingIsSentWhileReceiptsCannotBeWritten(t *testing.T) {
 		if s := r.Status(); s.State != drain.Retrying || !strings.Contains(s.LastError, "no space left") {
 			t.Errorf("status %+v", s)
 		}
-		if n := r.lines.count("destination fails"); n != 1 || tries < 5 || tries > 200 {
-			t.Errorf("logged %d times, %d tries", n, tries)
+		if n := r.lines.count("destination fails"); n != 1 || tries.Load() < 5 || tries.Load() > 200 {
+			t.Errorf("logged %d times, %d tries", n, tries.Load())
 		}
 		pass(time.Hour)
-		if got := r.far.got; !slices.Equal(got, ids(punches(1, 25))) || r.far.count() != 3 {
+		if got := r.far.took(); !slices.Equal(got, ids(punches(1, 25))) || r.far.count() != 3 {
 			t.Errorf("%d calls, delivered %v", r.far.count(), got)
 		}
 		if s := r.Status(); s.State != drain.OK {
@@ -575,7 +596,7 @@ func TestAStopDuringASendKeepsThePunchesForTheNextStart(t *testing.T) {
 		}
 		next := start(t, &far{}, r.log, nil)
 		synctest.Wait()
-		if got := next.far.got; !slices.Equal(got, ids(punches(1, 3))) {
+		if got := next.far.took(); !slices.Equal(got, ids(punches(1, 3))) {
 			t.Errorf("delivered after the restart: %v", got)
 		}
 	})
