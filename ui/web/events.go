@@ -227,6 +227,7 @@ func (h *hub) since(at *seen) news {
 // freshStatus returns the status if it is newer than what a stream has sent, and
 // how long to wait for a still newer one, 0 if there was no poke since. The
 // status is asked for once in the status rate, however many streams there are.
+// One listener asks for all, so ctx must outlive that listener.
 func (s *Server) freshStatus(ctx context.Context, at *seen) (b []byte, wait time.Duration) {
 	h := &s.hub
 	h.statusMu.Lock()
@@ -299,7 +300,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(&out, "event: screen\ndata: %s\n\n", n.screen)
 		}
 		if n.poked {
-			b, wait := s.freshStatus(r.Context(), &at)
+			b, wait := s.freshStatus(context.WithoutCancel(r.Context()), &at)
 			if b != nil {
 				fmt.Fprintf(&out, "event: status\ndata: %s\n\n", b)
 			}
