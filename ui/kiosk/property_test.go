@@ -88,7 +88,8 @@ func TestWhateverHappensNoTapIsPromisedFlippedOrDoubled(t *testing.T) {
 			successes = append(successes, told{now, p})
 			acknowledged[p.Tap] = true
 			for _, o := range d.medium {
-				if !acknowledged[o.Tap] && taps[o.Tap].samePerson(now) && o.Kind != p.Kind {
+				older := p.Outcome == punch.Duplicate || o.Stamp.Uptime < p.Stamp.Uptime
+				if !acknowledged[o.Tap] && taps[o.Tap].samePerson(now) && o.Kind != p.Kind && older {
 					abandoned[o.Tap] = true
 				}
 			}

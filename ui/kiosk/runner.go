@@ -267,14 +267,12 @@ func (r *run) begin(last time.Time, reply chan<- ui.Result) (id punch.Tap) {
 }
 
 // stampOf takes a clock reading back to when something happened, and to the
-// millisecond. A time without Go's monotonic reading says nothing about how long
-// ago that was.
+// millisecond. A time before the boot is none: it lacks Go's monotonic reading, and
+// the wall clock was set since.
 func stampOf(now punch.Stamp, last time.Time) punch.Stamp {
-	if last != last.Round(0) { // Round strips the monotonic reading
-		if ago := time.Since(last); ago > 0 {
-			now.Wall = now.Wall.Add(-ago)
-			now.Uptime = max(now.Uptime-ago, 0)
-		}
+	if ago := time.Since(last); ago > 0 && ago <= now.Uptime {
+		now.Wall = now.Wall.Add(-ago)
+		now.Uptime -= ago
 	}
 	now.Wall = now.Wall.Truncate(time.Millisecond)
 	now.Uptime = now.Uptime.Truncate(time.Millisecond)
