@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strconv"
@@ -91,7 +92,9 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 			}
 			t.Proxy = http.ProxyURL(u)
 		}
-		next = t
+		fresh := t.Clone()
+		fresh.DisableKeepAlives = true
+		next = &network{keep: t, fresh: fresh}
 	}
 	return &http.Client{
 		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe}),
@@ -131,44 +134,70 @@ func roots(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// dial opens a connection that is cut, not closed, when it goes down with a
-// question unanswered: the kernel would go on delivering what it holds for
-// minutes, and the call would arrive after its permit was used again.
+// network is the real one. On a connection that was used before, net/http repeats
+// a call on its own when the far side closed it just then, and the ceiling would
+// not know. It never does so with a POST that may have been seen; for what it
+// repeats, there is a connection for each call.
+type network struct{ keep, fresh *http.Transport }
+
+func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPost {
+		return n.keep.RoundTrip(r)
+	}
+	return n.fresh.RoundTrip(r)
+}
+
+func (n *network) CloseIdleConnections() { n.keep.CloseIdleConnections() }
+
+// dial opens a connection that is cut, not closed, when it goes down with a call
+// unanswered: the kernel would go on delivering what it holds for minutes, and the
+// call would arrive after its permit was used again.
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	c, err := d.DialContext(ctx, network, addr)
 	if tcp, ok := c.(*net.TCPConn); ok {
-		return &line{Conn: c, tcp: tcp}, nil
+		return &line{TCPConn: tcp}, nil
 	}
 	return c, err
 }
 
-// line is a TCP connection that knows whether a question is open. It hides
-// TCPConn.ReadFrom, which would write past it.
+// line is a TCP connection that knows which call is on it.
 type line struct {
-	net.Conn
-	tcp  *net.TCPConn
-	open atomic.Bool
-}
-
-func (l *line) Write(p []byte) (int, error) {
-	l.open.Store(true)
-	return l.Conn.Write(p)
-}
-
-func (l *line) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	if n > 0 {
-		l.open.Store(false)
-	}
-	return n, err
+	*net.TCPConn
+	call atomic.Pointer[watchedCall]
 }
 
 func (l *line) Close() error {
-	if l.open.Load() {
-		l.tcp.SetLinger(0)
+	if l.call.Load() != nil {
+		l.SetLinger(0)
 	}
-	return l.Conn.Close()
+	return l.TCPConn.Close()
+}
+
+// watchedCall is one call, for as long as it is not answered to the end.
+type watchedCall struct{ line atomic.Pointer[line] }
+
+// got takes note of the connection that the call is about to be written to.
+func (c *watchedCall) got(info httptrace.GotConnInfo) {
+	conn := info.Conn
+	for {
+		switch on := conn.(type) {
+		case *tls.Conn:
+			conn = on.NetConn()
+			continue
+		case *line:
+			c.line.Store(on)
+			on.call.Store(c)
+		}
+		return
+	}
+}
+
+// answered lets go of the connection, unless the next call has it already.
+func (c *watchedCall) answered() {
+	if l := c.line.Load(); l != nil {
+		l.call.CompareAndSwap(c, nil)
+	}
 }
 
 // watched limits a call's time, tells Observe of it, and turns what went wrong
@@ -182,8 +211,9 @@ type watched struct {
 func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	asked := r.Context()
 	ctx, cancel := context.WithTimeout(asked, t.timeout)
+	call := new(watchedCall)
 	start := time.Now()
-	resp, err := t.next.RoundTrip(r.WithContext(ctx))
+	resp, err := t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: call.got})))
 	if err != nil {
 		cancel()
 		e := t.explain(asked, err)
@@ -192,14 +222,18 @@ func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	code := strconv.Itoa(resp.StatusCode)
 	resp.Body = &plainBody{t, asked, atEnd(resp.Body, func(err error) {
-		cancel()
 		if err != nil {
 			code = t.explain(asked, err).code
+		} else {
+			call.answered()
 		}
+		cancel()
 		t.observe(code, time.Since(start))
 	})}
 	return resp, nil
 }
+
+func (t *watched) CloseIdleConnections() { closeIdle(t.next) }
 
 // plainBody turns the errors of reading an answer into plain words, too.
 type plainBody struct {
@@ -249,7 +283,14 @@ func (t *watched) explain(asked context.Context, err error) *callError {
 		network net.Error
 		errno   syscall.Errno
 	)
-	dialing := errors.As(err, &op) && op.Op == "dial"
+	proxy := ""
+	dialing := false
+	if errors.As(err, &op) {
+		if op.Op == "proxyconnect" {
+			proxy = "the proxy: "
+		}
+		dialing = op.Op == "dial" || proxy != ""
+	}
 	timeout := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 	switch {
 	case asked.Err() != nil:
@@ -295,6 +336,7 @@ func (t *watched) explain(asked context.Context, err error) *callError {
 		// net/http quotes what it could not understand: not for a log.
 		e.text = "the connection broke, or the answer was not HTTP"
 	}
+	e.text = proxy + e.text
 	return e
 }
 

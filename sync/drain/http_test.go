@@ -256,7 +256,7 @@ func TestTheEnvironmentsProxyIsNotUsed(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	c := newClient(t, ClientOptions{})
-	if c.Transport.(*paced).next.(*watched).next.(*http.Transport).Proxy != nil {
+	if n := c.Transport.(*paced).next.(*watched).next.(*network); n.keep.Proxy != nil || n.fresh.Proxy != nil {
 		t.Error("a proxy is set without being asked for")
 	}
 }
@@ -410,6 +410,99 @@ func TestACallThatIsGivenUpCutsItsConnection(t *testing.T) {
 	}
 	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the far side's connection ended with %v, want a reset", err)
+	}
+}
+
+// And one that was answered is closed as politeness asks.
+func TestAnAnsweredConnectionIsClosedNotCut(t *testing.T) {
+	a := newAuthority(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, cert := a.sign(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if scheme == "https" {
+				ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}})
+			}
+			defer ln.Close()
+			ended := make(chan error, 1)
+			go func() {
+				c, err := ln.Accept()
+				if err != nil {
+					ended <- err
+					return
+				}
+				defer c.Close()
+				b := bufio.NewReader(c)
+				for range 2 {
+					r, err := http.ReadRequest(b)
+					if err != nil {
+						ended <- err
+						return
+					}
+					io.Copy(io.Discard, r.Body)
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+				}
+				_, err = io.Copy(io.Discard, b)
+				ended <- err
+			}()
+			client := newClient(t, ClientOptions{CAFile: file})
+			for range 2 {
+				if _, _, err := call(t, t.Context(), client, scheme+"://"+ln.Addr().String()); err != nil {
+					t.Error(err)
+				}
+			}
+			client.CloseIdleConnections()
+			if err := <-ended; err != nil {
+				t.Errorf("the far side's connection ended with %v, want its end", err)
+			}
+		})
+	}
+}
+
+// net/http repeats a GET by itself when a used connection dies under it.
+func TestNoCallIsRepeatedBehindTheCeilingsBack(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		t.Run(method, func(t *testing.T) {
+			var mu sync.Mutex
+			calls := 0
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if calls++; calls > 1 {
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			defer srv.Close()
+			c := newClient(t, ClientOptions{})
+			for i := range 2 {
+				r, _ := http.NewRequest(method, srv.URL, nil)
+				resp, err := Do(c, r)
+				if err == nil {
+					ReadBody(resp, 10)
+				}
+				if (err != nil) != (i == 1) {
+					t.Errorf("call %d: %v", i+1, err)
+				}
+			}
+			if calls != 2 {
+				t.Errorf("%d calls arrived, 2 were made", calls)
+			}
+		})
+	}
+}
+
+func TestAProxyThatIsAwayIsNamed(t *testing.T) {
+	var o observed
+	_, _, err := call(t, t.Context(), newClient(t, ClientOptions{Proxy: "http://127.0.0.1:1", Observe: o.hear}), "http://far.invalid")
+	if err == nil || !strings.Contains(err.Error(), "the proxy: connection refused") || o.String() != "refused" || !neverLeft(err) {
+		t.Errorf("error %v, observed %q", err, o.String())
 	}
 }
 

@@ -73,6 +73,15 @@ func (t *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// CloseIdleConnections is what http.Client.CloseIdleConnections looks for.
+func (t *paced) CloseIdleConnections() { closeIdle(t.next) }
+
+func closeIdle(t http.RoundTripper) {
+	if c, ok := t.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 // take waits for a permit that has rested, in the order of the callers. It returns
 // ctx's error, or nil with one permit out.
 func (p *Pace) take(ctx context.Context) error {

@@ -263,7 +263,7 @@ func (w *Worker) trouble(ctx context.Context, err error) {
 		}
 		w.fails(state, err, slog.LevelError)
 		w.denied++
-		d := min(time.Duration(w.denied)*probeFirst, probeMost)
+		d := max(min(time.Duration(w.denied)*probeFirst, probeMost), denied.Probe)
 		// Later by chance, never sooner: a token.Cache below has the same patience.
 		if w.pause(ctx, d+rand.N(d/10), w.kick) == kicked {
 			w.denied = 0

@@ -479,6 +479,20 @@ func TestDeniedProbesSlowlyAndAKickEndsTheWait(t *testing.T) {
 	})
 }
 
+func TestADeniedThatIsKnownToLastIsProbedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{answer: func(int, []punch.Punch) ([]punch.Verdict, error) {
+			return nil, &token.Denied{State: token.Misconfigured, Hint: "the monthly quota is used up", Err: errOutage, Probe: time.Hour}
+		}}
+		r := start(t, f, &draintest.Log{}, nil)
+		r.log.Append(punches(1, 1)...)
+		pass(5 * time.Hour)
+		if n := f.count(); n != 5 {
+			t.Errorf("%d probes in five hours", n)
+		}
+	})
+}
+
 func TestMisconfiguredIsAStateOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &far{answer: func(int, []punch.Punch) ([]punch.Verdict, error) {

@@ -60,6 +60,9 @@ type Denied struct {
 	State string // auth_failed or misconfigured: the destination's state in status and metrics
 	Hint  string // what the technician should do next, in plain words
 	Err   error  // what was refused; holds no secret
+	// Probe is the least time until the next probe, for a refusal that is known to
+	// last, a monthly quota for example; 0 for the usual 5 to 15 minutes.
+	Probe time.Duration
 }
 
 func (d *Denied) Error() string { return fmt.Sprintf("%s: %v (%s)", d.State, d.Err, d.Hint) }
@@ -248,7 +251,7 @@ func (c *Cache) answered(f *flight, sent time.Time, t Token, err error) {
 		if current {
 			c.value = ""
 			c.said = min(c.said+1, probeGrowth)
-			c.denied, c.quiet = err, now.Add(time.Duration(c.said)*c.o.Probe)
+			c.denied, c.quiet = err, now.Add(max(time.Duration(c.said)*c.o.Probe, d.Probe))
 		}
 	default:
 		c.o.Observe("error")
