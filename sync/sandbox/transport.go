@@ -63,6 +63,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			err = w.finish()
 		}
+		if err == nil {
+			err = ctx.Err() // an answer that ends because the client left is not whole
+		}
 		if err != nil {
 			aborted <- err
 			pw.CloseWithError(io.ErrUnexpectedEOF)
