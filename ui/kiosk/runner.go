@@ -1,6 +1,7 @@
 package kiosk
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"sync"
@@ -204,7 +205,7 @@ func (r *run) device(ev device.Event) {
 			return
 		}
 		e.what, e.badge = evTap, badge
-		e.raw = ev.Raw[:min(len(ev.Raw), maxRaw)]
+		e.raw = bytes.Clone(ev.Raw[:min(len(ev.Raw), maxRaw)]) // the reader may use its buffer again
 		e.bits = min(max(ev.Bits, 0), 8*len(e.raw), maxBits)
 		if p, ok := r.parts.Directory.ByBadge(badge); ok && p.Active {
 			e.who = personOf(p)

@@ -63,19 +63,20 @@ func (m *medium) set(fails bool) {
 	m.fails = fails
 }
 
-// people is a Directory of numbers 000001 to 000999 with the cards em:1 to em:999.
+// people is a Directory of numbers 000001 to 000999 with the cards em:1 to em:999;
+// 000666 has left.
 type people struct{}
 
 func (people) ByBadge(b punch.Badge) (punch.Employee, bool) {
 	number := "000" + b.Value()[7:]
-	return punch.Employee{Number: number, Name: "王小明", Badges: []punch.Badge{b}, Active: true}, number != "000000"
+	return punch.Employee{Number: number, Name: "王小明", Badges: []punch.Badge{b}, Active: number != "000666"}, number != "000000"
 }
 
 func (people) ByNumber(n string) (punch.Employee, bool) {
 	if n == "000/1" {
 		return punch.Employee{Number: n, Active: true}, true
 	}
-	return punch.Employee{Number: n, Name: "王小明", Badges: []punch.Badge{punch.Badge("em:0000" + n)}, Active: true}, n != "000000"
+	return punch.Employee{Number: n, Name: "王小明", Badges: []punch.Badge{punch.Badge("em:0000" + n)}, Active: n != "000666"}, n != "000000"
 }
 
 // bubbleClock is the bubble's own clock; the machine booted a minute before.
@@ -111,6 +112,13 @@ func (n *notebook) Play(c ui.Cue) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cues = append(n.cues, c)
+}
+
+// screen is what a display shows now.
+func (n *notebook) screen() ui.Screen {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.screens[len(n.screens)-1]
 }
 
 func (n *notebook) outcomes() string {
@@ -158,18 +166,23 @@ func card(n int) device.Event {
 		Raw: []byte{0, 0, 0, 0, byte(n)}, Bits: 40, Last: time.Now()}
 }
 
+// settle lets time pass and everything that is due happen.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestTapIsStoredAnsweredShownAndHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took time.Duration
 		r := start(t, func(_ *Config, p *Parts) { p.Observe = func(d time.Duration, _ ui.Result) { took = d } })
 		r.takes = 7 * time.Millisecond
 		r.in <- card(123)
-		time.Sleep(6 * time.Millisecond)
-		synctest.Wait()
+		settle(6 * time.Millisecond)
 		if got := r.outcomes(); got != "" {
 			t.Fatalf("told %q before the commit", got)
 		}
-		time.Sleep(time.Second)
+		settle(time.Second)
 		if got := r.outcomes(); got != "stored:in" {
 			t.Fatalf("told %q", got)
 		}
@@ -177,14 +190,14 @@ func TestTapIsStoredAnsweredShownAndHeard(t *testing.T) {
 		if p.Badge != "em:0000000123" || p.Employee != "000123" || p.Reader != "front" || p.Bits != 40 || p.Raw[4] != 123 || p.Tap == (punch.Tap{}) {
 			t.Errorf("stored %+v", p.Draft)
 		}
-		if s := r.screens[len(r.screens)-1]; s.Result == nil || s.Result.PunchID != string(p.ID) || r.cues[0] != ui.CueIn {
+		if s := r.screen(); s.Result == nil || s.Result.PunchID != string(p.ID) || r.cues[0] != ui.CueIn {
 			t.Errorf("shown %+v, heard %v", s, r.cues)
 		}
 		if took != 7*time.Millisecond {
 			t.Errorf("took %v", took)
 		}
-		time.Sleep(2 * time.Second)
-		if s := r.screens[len(r.screens)-1]; s.Result != nil {
+		settle(2 * time.Second)
+		if s := r.screen(); s.Result != nil {
 			t.Error("the answer stays on the screen")
 		}
 		if err := r.stop(); err != nil {
@@ -244,7 +257,7 @@ func TestWhoHangsDelaysNoTapAndNoShutdown(t *testing.T) {
 		if len(r.punches) != 500 || slowest != 3*time.Millisecond {
 			t.Errorf("%d punches, the slowest in %v", len(r.punches), slowest)
 		}
-		if s := r.screens[len(r.screens)-1]; s.Result == nil || s.Result.Seq != 500 {
+		if s := r.screen(); s.Result == nil || s.Result.Seq != 500 {
 			t.Errorf("the display that works shows %+v", s)
 		}
 		begin := time.Now()
@@ -283,8 +296,7 @@ func TestSixteenPeopleAreAppendedTogether(t *testing.T) {
 		for n := range 16 {
 			r.in <- card(n + 1)
 		}
-		time.Sleep(40 * time.Millisecond)
-		synctest.Wait()
+		settle(40 * time.Millisecond)
 		if len(r.results) != 16 || r.most != 16 {
 			t.Errorf("%d answers after one commit, %d at once", len(r.results), r.most)
 		}
@@ -302,10 +314,9 @@ func TestOnePersonsTapsAreAppendedOneAfterAnother(t *testing.T) {
 		r.in <- card(7)
 		time.Sleep(10 * time.Millisecond)
 		r.in <- card(7)
-		time.Sleep(20 * time.Millisecond)
-		synctest.Wait()
+		settle(20 * time.Millisecond)
 		r.set(false)
-		time.Sleep(time.Second)
+		settle(time.Second)
 		if got := r.outcomes(); got != "not_stored:in stored:in duplicate:in" {
 			t.Errorf("told %q", got)
 		}
@@ -349,14 +360,14 @@ func TestStuckMediumMakesTheReadersWaitAndLosesNothing(t *testing.T) {
 				sent = n + 1
 			}
 		}()
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		if want := maxTaps + cap(r.in); sent != want {
 			t.Errorf("%d cards taken in, want %d", sent, want)
 		}
 		if err := r.ChooseKind(t.Context(), punch.GoOut); err != nil { // of a later person
 			t.Fatal(err)
 		}
-		time.Sleep(24 * time.Hour)
+		settle(24 * time.Hour)
 		if len(r.results) != 400 || !strings.Contains(r.outcomes(), "go-out") {
 			t.Errorf("%d answers", len(r.results))
 		}
@@ -373,7 +384,7 @@ func TestKeysAndPageChooseTheKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, nil)
 		r.in <- device.Event{Reader: "front", What: device.Key, Key: "go-out", Last: time.Now()}
-		time.Sleep(time.Second)
+		settle(time.Second)
 		r.in <- card(1)
 		synctest.Wait()
 		if err := r.ChooseKind(t.Context(), punch.Return); err != nil {
@@ -393,12 +404,12 @@ func TestKeysAndPageChooseTheKind(t *testing.T) {
 		if err := r.ChooseKind(t.Context(), punch.Out); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(9999 * time.Millisecond)
-		if s := r.screens[len(r.screens)-1]; s.Kind != "out" || s.Until.IsZero() {
+		settle(9999 * time.Millisecond)
+		if s := r.screen(); s.Kind != "out" || s.Until.IsZero() {
 			t.Errorf("shows %+v", s)
 		}
-		time.Sleep(2 * time.Millisecond)
-		if s := r.screens[len(r.screens)-1]; s.Kind != "" {
+		settle(2 * time.Millisecond)
+		if s := r.screen(); s.Kind != "" {
 			t.Errorf("shows %+v", s)
 		}
 		r.stop()
@@ -417,7 +428,7 @@ func TestNumberOnThePagePunchesAndIsAnswered(t *testing.T) {
 			t.Errorf("stored %+v", p.Draft)
 		}
 		r.in <- card(123)
-		time.Sleep(time.Second)
+		settle(time.Second)
 		if got := r.outcomes(); got != "stored:in duplicate:in" {
 			t.Errorf("told %q", got)
 		}
@@ -451,7 +462,7 @@ func TestMisreadAsksAgainAndNoiseSaysNothing(t *testing.T) {
 		bad := card(1)
 		bad.Value = "not hexadecimal"
 		r.in <- bad
-		time.Sleep(time.Second)
+		settle(time.Second)
 		if got := r.outcomes(); got != "misread: misread:" || len(r.punches) != 0 {
 			t.Errorf("told %q, %d punches", got, len(r.punches))
 		}
@@ -472,14 +483,30 @@ func TestMisreadAsksAgainAndNoiseSaysNothing(t *testing.T) {
 	})
 }
 
+func TestWhoLeftPunchesNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		r.in <- card(666)
+		settle(time.Second)
+		if got := r.outcomes(); got != "unknown_badge:in" || r.punches[0].Employee != "" {
+			t.Errorf("told %q, stored %+v", got, r.punches[0].Draft)
+		}
+		if _, err := r.PIN(t.Context(), "000666"); !errors.Is(err, ErrUnknownEmployee) {
+			t.Errorf("by number: %v", err)
+		}
+		r.stop()
+	})
+}
+
 func TestRawBitsBeyondWhatARecordHoldsDoNotLoseThePunch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, nil)
 		ev := card(5)
 		ev.Raw, ev.Bits = make([]byte, 100), 800
 		r.in <- ev
-		synctest.Wait()
-		if p := r.punches[0]; len(p.Raw) != 32 || p.Bits != 255 {
+		settle(0)
+		ev.Raw[0] = 0xFF // the reader's buffer is the reader's
+		if p := r.punches[0]; p.Raw[0] != 0 || len(p.Raw) != 32 || p.Bits != 255 {
 			t.Errorf("stored %d bytes, %d bits", len(p.Raw), p.Bits)
 		}
 		r.stop()
@@ -493,8 +520,7 @@ func TestIdleKioskWakesOnceAMinute(t *testing.T) {
 			c.Schedule = []Slot{{From: 8 * 60, To: 9 * 60, Kind: punch.In}} // midnight UTC is 08:00 there
 			p.Clock = countingClock{p.Clock, &reads}
 		})
-		time.Sleep(time.Hour + time.Second)
-		synctest.Wait()
+		settle(time.Hour + time.Second)
 		if reads > 2*61+3 {
 			t.Errorf("the clock was read %d times in an idle hour", reads)
 		}
