@@ -567,6 +567,40 @@ func TestASystemErrorOfFeishuItselfParksNothing(t *testing.T) {
 	})
 }
 
+func TestManyRecordsThatMakeSystemErrorsAreParkedAmongOthers(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		var ps []punch.Punch
+		var want []string
+		for i := range 50 {
+			n, fate := "P1", "accept"
+			if i%9 == 0 {
+				n, fate = "P2", "refuse:system_error"
+			}
+			p := punches(n)[0]
+			p.ID = punch.NewID("lobby", uint64(i+1))
+			ps, want = append(ps, p), append(want, fate)
+		}
+		d.faults(func(f *sandbox.FeishuFaults) {
+			f.Poison = map[string]sandbox.Refusal{"P2": {Status: 500, Code: 1225000, Msg: "x"}}
+		})
+		d.send(ps)
+		d.send(ps)
+		d.want(ps, strings.Join(want, " "))
+	})
+	// That Feishu has a record already shows as well that it works.
+	onDesk(t, nil, func(d *desk) {
+		ps := punches("P1", "P2")
+		d.want(ps[1:], "accept")
+		d.faults(func(f *sandbox.FeishuFaults) {
+			f.Duplicates = sandbox.DuplicatesExists
+			f.Poison = map[string]sandbox.Refusal{"P1": {Status: 500, Code: 1225000, Msg: "x"}}
+		})
+		d.send(ps)
+		d.send(ps)
+		d.want(ps, "refuse:system_error accept")
+	})
+}
+
 func TestTheTriesOfForgottenPunchesAreBounded(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext = -1 })
@@ -919,6 +953,63 @@ func TestAnAnswerCutInTheMiddleIsNotASuccess(t *testing.T) {
 	})
 }
 
+// broken answers in full, and then the connection breaks before the promised end.
+func broken(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)+10))
+	io.WriteString(w, body)
+	w.(http.Flusher).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
+	for _, at := range []string{"token", "import"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &desk{t: t, secret: "s3cret-of-feishu"}
+			d.client = d.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				const tok = `{"code":0,"tenant_access_token":"t-x","expire":7200}`
+				switch {
+				case r.URL.Path == tokenPath && at == "token":
+					broken(w, tok)
+				case r.URL.Path == tokenPath:
+					io.WriteString(w, tok)
+				default:
+					broken(w, `{"code":0}`)
+				}
+			}), nil)
+			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
+				t.Errorf("%s: %q, %v", at, got, err)
+			}
+		})
+	}
+}
+
+func TestAKickAfterTheSecretWasCorrectedDeliversAtOnce(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		right := d.secret
+		d.secret = "old-secret"
+		log := &draintest.Log{}
+		log.Append(punches("P1", "NOBODY", "P2")...)
+		w := drain.NewWorker(drain.Config{Name: "feishu", Log: log, Dest: d.client, Logger: slog.New(slog.NewTextHandler(&d.logs, nil))})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if s := w.Status(); s.State != token.AuthFailed || !strings.Contains(s.LastError, "app_secret_file") {
+			t.Errorf("status %+v", s)
+		}
+		d.secret = right
+		w.Kick()
+		time.Sleep(10 * time.Second)
+		if s := w.Status(); s.State != drain.OK || d.ledger() != "P1 P2" {
+			t.Errorf("status %+v, ledger %q", s, d.ledger())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestFeishusLogIDIsLoggedOncePerKindOfRefusal(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext = 2 })
@@ -931,6 +1022,18 @@ func TestFeishusLogIDIsLoggedOncePerKindOfRefusal(t *testing.T) {
 			if strings.Contains(strings.ReplaceAll(d.logs.String(), "log_id=", ""), bad) {
 				t.Errorf("the log holds %q:\n%s", bad, d.logs.String())
 			}
+		}
+	})
+}
+
+func TestTheFarSidesWordsAreKeptShortAndWhole(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		d.faults(func(f *sandbox.FeishuFaults) {
+			f.Poison = map[string]sandbox.Refusal{"P1": {Code: 1229999, Msg: "一\r\n" + strings.Repeat("拒", 200)}}
+		})
+		vs, err := d.client.Send(context.Background(), punches("P1"))
+		if err != nil || len(vs) != 1 || vs[0].Message != "1229999 一  "+strings.Repeat("拒", 80) {
+			t.Errorf("%+v, %v", vs, err)
 		}
 	})
 }

@@ -69,6 +69,8 @@ func TestAttributionOnlyWhereEverythingFits(t *testing.T) {
 		{`{"success":2,"fail":1,"failDetail":[{"idx":"0","errorMsg":"x"}]}`, 3, 0, "", unproven},
 		{`{"success":2,"fail":1,"failDetail":[{"errorMsg":"x"}]}`, 3, 0, "", unproven},
 		{`{"success":2,"fail":1,"failDetail":"0"}`, 3, 0, "", unproven},
+		{`{"success":2,"fail":1,"failDetail":[{"idx":0,"errorMsg":"x"}],"ignoreDetail":"0"}`, 3, 0, "", unproven},
+		{`{"success":2,"ignore":1}`, 3, 0, "", unproven},
 		{`{"success":2,"fail":1,"failDetail":[{"idx":0,"errorMsg":7}]}`, 3, 0, "raa", 0},
 		{`{"success":2,"fail":1,"failDetail":[{"idx":-1,"errorMsg":"x"}]}`, 3, 0, "", unproven},
 	} {

@@ -394,6 +394,18 @@ func TestABaseThatTurnsOutWrongIsUnlearned(t *testing.T) {
 	})
 }
 
+func TestAConfiguredBaseStaysAndAContradictionIsNotBelieved(t *testing.T) {
+	onDesk(t, func(c *Config) { c.IdxBase = Zero }, func(d *desk) {
+		d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = 1 })
+		for range 2 {
+			d.want(punches("P1", "P2", "X"), "accept accept refuse:emp_no_unknown")
+		}
+		if d.calls() != 8 || d.client.base != 0 {
+			t.Errorf("%d calls, base %d", d.calls(), d.client.base)
+		}
+	})
+}
+
 func TestFewerDetailsThanCountsAreNotGuessedAt(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -772,6 +784,67 @@ func TestATokenLivesAnHourWhereNothingIsSaidAndIsRenewedFiveMinutesEarly(t *test
 			}
 		})
 	}
+}
+
+// broken answers in full, and then the connection breaks before the promised end.
+func broken(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)+10))
+	io.WriteString(w, body)
+	w.(http.Flusher).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
+	for _, at := range []string{"token", "200", "400"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &desk{t: t, secret: "s3cret-of-104"}
+			d.client = d.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == sandbox.TransferCardTokenPath && at == "token":
+					broken(w, `{"access_token":"at-x"}`)
+				case r.URL.Path == sandbox.TransferCardTokenPath:
+					io.WriteString(w, `{"access_token":"at-x"}`)
+				case at == "400":
+					w.Header().Set("Content-Length", "50")
+					w.WriteHeader(400)
+					broken(w, `{"code":400,"msg":"x"}`)
+				default:
+					broken(w, `{"success":1}`)
+				}
+			}), nil)
+			got, err := d.send(punches("P1"))
+			if got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
+				t.Errorf("%s: %q, %v", at, got, err)
+			}
+		})
+	}
+}
+
+func TestAKickAfterTheSecretWasCorrectedDeliversAtOnce(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		right := d.secret
+		d.secret = "old-secret"
+		log := &draintest.Log{}
+		log.Append(punches("P1", "X", "P2")...)
+		w := drain.NewWorker(drain.Config{Name: "104", Log: log, Dest: d.client, Logger: slog.New(slog.NewTextHandler(&d.logs, nil))})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if s := w.Status(); s.State != token.AuthFailed || !strings.Contains(s.LastError, "client_secret_file") {
+			t.Errorf("status %+v", s)
+		}
+		d.secret = right
+		w.Kick()
+		time.Sleep(10 * time.Second)
+		if s := w.Status(); s.State != drain.OK || d.ledger() != "P1 P2" {
+			t.Errorf("status %+v, ledger %q", s, d.ledger())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestACorrectedSecretIsUsedWithoutARestart(t *testing.T) {
