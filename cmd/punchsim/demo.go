@@ -488,7 +488,7 @@ func (k *desk) arrivals() bool {
 	left := k.waiting[:0]
 	for _, a := range k.waiting {
 		told := func(cloud string, at time.Time) {
-			k.say("  ✓ %-6s has %s after %.1f s", cloud, a.result.PunchID, max(0, at.Sub(a.since).Seconds()))
+			k.say("  ✓ %-6s has %s after %.2f s", cloud, a.result.PunchID, max(0, at.Sub(a.since).Seconds()))
 		}
 		for i := len(cards) - 1; i >= 0 && !a.in104; i-- {
 			if c := cards[i]; c.EmpNo == a.result.Employee && c.CardTime == a.result.Time.UnixMilli() {
