@@ -169,7 +169,8 @@ func TestPortOfAKilledProgramCanBeOpenedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if taken, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL); err != nil || taken != 0 {
+	// An emulator of another processor may not know the question.
+	if taken, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL); err != nil && !errors.Is(err, unix.ENOSYS) || taken != 0 {
 		t.Errorf("exclusive = %d, %v: without root it could not be opened again", taken, err)
 	}
 	q, err := openPort(path, 9600)
