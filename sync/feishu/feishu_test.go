@@ -972,8 +972,10 @@ func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
 					broken(w, tok)
 				case r.URL.Path == tokenPath:
 					io.WriteString(w, tok)
-				default:
+				case at == "import":
 					broken(w, `{"code":0}`)
+				default:
+					io.WriteString(w, `{"code":0}`)
 				}
 			}), nil)
 			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {

@@ -808,8 +808,10 @@ func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
 					w.Header().Set("Content-Length", "50")
 					w.WriteHeader(400)
 					broken(w, `{"code":400,"msg":"x"}`)
-				default:
+				case at == "200":
 					broken(w, `{"success":1}`)
+				default:
+					io.WriteString(w, `{"success":1}`)
 				}
 			}), nil)
 			got, err := d.send(punches("P1"))
