@@ -325,3 +325,23 @@ func TestEventsAreReadAsTheStreamSendsThem(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 }
+
+func TestDemoByKeysTellsEveryTapAndStops(t *testing.T) {
+	press, stdin := keyboard(t)
+	dir := t.TempDir()
+	args := demoArgs(t, "good", dir)
+	out, code := &safeBuffer{}, make(chan int, 1)
+	go func() { code <- run(t.Context(), args, std{stdin, out, out}) }()
+	until(t, "the help", func() bool { return strings.Contains(out.String(), "q  quit") })
+	until(t, "the listener", func() bool { return childOf(t, dir) > 0 })
+	time.Sleep(100 * time.Millisecond) // the clock opens its port
+	press("30")
+	until(t, "both answers", func() bool {
+		s := out.String()
+		return strings.Contains(s, "● 上班 000125 林志豪") && strings.Contains(s, "✓ Feishu has demo-000000000001") && strings.Contains(s, "nobody's badge; stored as demo-000000000002")
+	})
+	press("q")
+	if c := <-code; c != 0 || !strings.Contains(out.String(), "stopping") {
+		t.Errorf("exit %d: %s", c, out)
+	}
+}

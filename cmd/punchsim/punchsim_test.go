@@ -452,3 +452,46 @@ func TestDemoRosterIsOfNinePeopleWithTheirLeadingZeros(t *testing.T) {
 		}
 	}
 }
+
+// keyboard is a terminal at whose keys the test sits.
+func keyboard(t *testing.T) (press func(string), stdin *os.File) {
+	t.Helper()
+	master, slave, err := openPTY()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdin, err = os.OpenFile(slave, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); master.Close() })
+	return func(keys string) {
+		if _, err := master.Write([]byte(keys)); err != nil {
+			t.Error(err)
+		}
+	}, stdin
+}
+
+func TestTapByKeyOnATerminal(t *testing.T) {
+	press, stdin := keyboard(t)
+	link := filepath.Join(t.TempDir(), "reader")
+	out, code := &safeBuffer{}, make(chan int, 1)
+	go func() { code <- run(t.Context(), []string{"tap", "--port", link}, std{stdin, out, out}) }()
+	until(t, "the help", func() bool { return strings.Contains(out.String(), "q  quit") })
+	press("1")
+	until(t, "the answer", func() bool { return strings.Contains(out.String(), "nobody listens") })
+	f := openSlave(t, link)
+	press("2x")
+	if got := read(t, f, 14); !strings.Contains(got, "0A1B2C3D02") {
+		t.Errorf("%q", got)
+	}
+	press("uu")
+	until(t, "the replug", func() bool { return strings.Contains(out.String(), "plugged in\n") })
+	press("q")
+	if c := <-code; c != 0 {
+		t.Errorf("exit %d: %s", c, out)
+	}
+	if _, err := os.Lstat(link); !os.IsNotExist(err) {
+		t.Error("the link stayed behind")
+	}
+}
