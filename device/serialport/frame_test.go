@@ -239,6 +239,23 @@ func TestFirstAndLastByteHaveTheirOwnTimes(t *testing.T) {
 	}
 }
 
+func TestAFrameThatBeginsAnewHasTheTimeOfItsOwnStart(t *testing.T) {
+	d := newDecoder(t, "rdm6300")
+	at := time.Unix(1, 0)
+	for i, b := range []byte(other[:10] + rdm) {
+		at = at.Add(time.Millisecond)
+		f, ok := d.push(b, at)
+		switch {
+		case i == 10: // the fault is about the ten bytes before
+			if !ok || f.last.Sub(f.first) != 9*time.Millisecond {
+				t.Errorf("told %v, from %v to %v", ok, f.first, f.last)
+			}
+		case ok && f.last.Sub(f.first) != time.Duration(len(rdm)-1)*time.Millisecond:
+			t.Errorf("card from %v to %v", f.first, f.last)
+		}
+	}
+}
+
 // fuzz: whatever comes, a card obeys the rules of badges, the buffers hold, and
 // no fault word is made up.
 func fuzz(f *testing.F, dialect string, seeds ...string) {

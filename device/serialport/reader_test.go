@@ -238,6 +238,60 @@ func TestSilenceIsNotAnUnpluggedDevice(t *testing.T) {
 	})
 }
 
+// A machine so busy that the program gets the second half of a frame late, though
+// it came in time.
+type busy struct{ *devicetest.Port }
+
+func (b busy) Read(p []byte) (int, error) {
+	n, err := b.Port.Read(p)
+	if n > 0 {
+		time.Sleep(80 * ms)
+	}
+	return n, err
+}
+
+func TestABusyMachineDoesNotTearAFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := devicetest.NewPort(
+			devicetest.Step{After: time.Second, Data: rdm[:5]},
+			devicetest.Step{After: 16 * ms, Data: rdm[5:10]},
+			devicetest.Step{After: 80 * ms, Data: rdm[10:]})
+		got, _ := script(t, Config{Open: devicetest.Openings(busy{p})}, 3*time.Second)
+		wantScript(t, got, "200 up", "1240 card em:06001259E3/40")
+	})
+}
+
+func TestATapAfterReplugIsNotTakenForARepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := devicetest.NewPort(devicetest.Step{After: time.Second, Data: rdm}, devicetest.Step{After: ms, Err: syscall.ENODEV})
+		second := devicetest.NewPort(devicetest.Step{After: 250 * ms, Data: rdm})
+		got, _ := script(t, Config{Open: devicetest.Openings(first, second)}, 2*time.Second)
+		wantScript(t, got, "200 up", "1000 card em:06001259E3/40", "1001 down", "1401 up", "1451 card em:06001259E3/40")
+	})
+}
+
+func TestTheRawFormBelongsToItsEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(Config{Name: "front", Dialect: "rdm6300",
+			Open: devicetest.Openings(devicetest.NewPort(devicetest.Step{After: time.Second, Data: rdm + other}))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		out := make(chan device.Event, 8)
+		if err := r.Run(ctx, out); err != nil {
+			t.Fatal(err)
+		}
+		<-out // up
+		for _, want := range []string{"06001259E3", "0102030405"} {
+			if ev := <-out; fmt.Sprintf("%X", ev.Raw) != want || ev.Value != want {
+				t.Errorf("card %s, raw %X, want %s", ev.Value, ev.Raw, want)
+			}
+		}
+	})
+}
+
 func TestTwoEarlyEndsOfFileAreForgiven(t *testing.T) {
 	l := line{src: &replies{{0, io.EOF}, {0, nil}, {1, nil}, {0, io.EOF}, {0, io.EOF}, {1, nil}, {0, io.EOF}, {0, io.EOF}, {0, io.EOF}}, timeout: readTimeout}
 	for range 2 {

@@ -55,6 +55,13 @@ func (b *board) of(name string) string {
 	return strings.Join(got, ", ")
 }
 
+// from returns all that was switched but for the first n.
+func (b *board) from(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.tape[n:], "|")
+}
+
 func (b *board) cut() { b.mu.Lock(); defer b.mu.Unlock(); b.tape = nil; b.began = time.Now() }
 
 func (b *board) config() Config {
@@ -214,7 +221,7 @@ func TestEverythingIsOffBeforeAndAfter(t *testing.T) {
 			t.Fatal(err)
 		}
 		off := "0 green Low|0 red High|0 amber Low|0 blue Low|0 buzzer Low|0 relay High"
-		if got := strings.Join(b.tape, "|"); got != off {
+		if got := b.from(0); got != off {
 			t.Errorf("after New: %s", got)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -223,7 +230,7 @@ func TestEverythingIsOffBeforeAndAfter(t *testing.T) {
 		i.Technician(true)
 		i.Play(ui.CueOut)
 		time.Sleep(20 * time.Millisecond)
-		if got := strings.Join(b.tape[6:], "|"); got != "0 green High|0 blue High|0 buzzer High|0 relay Low" {
+		if got := b.from(6); got != "0 green High|0 blue High|0 buzzer High|0 relay Low" {
 			t.Errorf("in the middle: %s", got)
 		}
 		b.cut()
@@ -231,7 +238,7 @@ func TestEverythingIsOffBeforeAndAfter(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if got := strings.Join(b.tape, "|"); got != off {
+		if got := b.from(0); got != off {
 			t.Errorf("after Run: %s", got)
 		}
 	})
@@ -263,18 +270,24 @@ func TestAmberIsLitWhileOfflineAndBlueForTheTechnician(t *testing.T) {
 }
 
 func TestAnIdleIndicatorIsNeverWoken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var b board
-		run(t, &b, nil, func(i *Indicator) {
-			for range 10 {
-				i.Play(ui.CueIn)
-				time.Sleep(5 * time.Second)
-			}
-			if next := i.step(time.Now()); next != 0 {
-				t.Errorf("the next look is due in %v", next)
-			}
-		})
-	})
+	b := board{began: time.Now()}
+	i, err := New(b.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, c := range cues {
+		i.Play(c)
+		looks, next := 0, time.Nanosecond
+		for ; next > 0 && looks < 100; looks++ {
+			next = i.step(now)
+			now = now.Add(next)
+		}
+		if next != 0 || looks > 15 {
+			t.Errorf("%s: after %d looks the next one is due in %v", c, looks, next)
+		}
+		now = now.Add(time.Second)
+	}
 }
 
 func TestOutputThatFailsIsSaidOnceAndTheOthersPlay(t *testing.T) {
