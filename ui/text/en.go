@@ -37,6 +37,7 @@ var en = map[Key]string{
 	ClockHoldover: "The clock is not following a time server",
 	ReaderDown:    "Reader %s is not connected",
 	PageLost:      "This page lost the punch clock. Reconnecting",
+	NotReady:      "Punches cannot be saved now. Please tell the office",
 
 	PINTitle:     "Punch by employee number",
 	PINNumber:    "Employee no.",

@@ -57,6 +57,7 @@ const (
 	ClockHoldover Key = "clock.holdover"
 	ReaderDown    Key = "reader.down" // %s the reader's name
 	PageLost      Key = "page.lost"   // the page cannot reach the clock
+	NotReady      Key = "not.ready"   // no punch could be stored now
 
 	PINTitle     Key = "pin.title"
 	PINNumber    Key = "pin.number"

@@ -37,6 +37,7 @@ var zhCN = map[Key]string{
 	ClockHoldover: "时钟未与时间服务器同步",
 	ReaderDown:    "读卡器 %s 未连接",
 	PageLost:      "画面与打卡机失去连接，正在重新连接",
+	NotReady:      "目前无法打卡，请通知管理员",
 
 	PINTitle:     "工号打卡",
 	PINNumber:    "工号",

@@ -37,6 +37,7 @@ var zhTW = map[Key]string{
 	ClockHoldover: "時鐘未與時間伺服器同步",
 	ReaderDown:    "讀卡機 %s 未連線",
 	PageLost:      "畫面與打卡鐘失去連線，重新連線中",
+	NotReady:      "目前無法打卡，請通知管理員",
 
 	PINTitle:     "員編打卡",
 	PINNumber:    "員編",

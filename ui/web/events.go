@@ -57,9 +57,10 @@ type wireReader struct {
 }
 
 type wirePulse struct {
-	Now   string `json:"now"`
-	Page  string `json:"page"`
-	Ready bool   `json:"ready"`
+	Now   string    `json:"now"`
+	Dates [2]string `json:"dates"` // today's and tomorrow's, in the page's language
+	Page  string    `json:"page"`
+	Ready bool      `json:"ready"`
 }
 
 func (s *Server) stamp(t time.Time) string { return t.In(s.cfg.Location).Format(timeLayout) }
@@ -333,6 +334,12 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) writePulse(out *bytes.Buffer) {
-	p := wirePulse{Now: s.stamp(time.Now()), Page: s.page.version, Ready: s.cfg.Backend.Ready() == nil}
+	now := time.Now().In(s.cfg.Location)
+	p := wirePulse{
+		Now:   s.stamp(now),
+		Dates: [2]string{s.page.say.Date(now), s.page.say.Date(now.AddDate(0, 0, 1))},
+		Page:  s.page.version,
+		Ready: s.cfg.Backend.Ready() == nil,
+	}
 	fmt.Fprintf(out, "event: pulse\ndata: %s\n\n", encode(p))
 }

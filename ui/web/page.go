@@ -10,8 +10,9 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"strings"
 	"time"
+
+	"punchclock/ui/text"
 )
 
 //go:embed static page.html
@@ -72,7 +73,8 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 // made of, so that a page left open by an older program knows to load itself again.
 type pageMaker struct {
 	tmpl    *template.Template
-	words   map[string]string
+	say     text.Catalog
+	words   map[string]string // all of say's, for the script
 	version string
 }
 
@@ -85,8 +87,11 @@ func newPageMaker(cfg Config, files map[string]file) (pageMaker, error) {
 	if err != nil {
 		return pageMaker{}, err
 	}
-	p := pageMaker{tmpl: tmpl, words: words(cfg.Language)}
-	parts := [][]byte{src, []byte(cfg.ID + "\x00" + cfg.Name + "\x00" + cfg.Version + "\x00" + cfg.Language)}
+	p := pageMaker{tmpl: tmpl, say: text.For(cfg.Language), words: make(map[string]string)}
+	for k, w := range p.say.Words() {
+		p.words[string(k)] = w
+	}
+	parts := [][]byte{src, []byte(cfg.ID + "\x00" + cfg.Name + "\x00" + cfg.Version + "\x00" + p.say.Language())}
 	for _, name := range []string{"/static/kiosk.css", "/static/kiosk.js"} {
 		f, ok := files[name]
 		if !ok {
@@ -126,20 +131,18 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 
 	now := time.Now().In(s.cfg.Location)
 	d := pageData{
-		Lang:    language(s.cfg.Language),
+		Lang:    s.page.say.Language(),
 		Version: s.page.version,
 		Name:    s.cfg.Name,
 		T:       s.page.words,
 		Now:     s.stamp(now),
 		Clock:   now.Format(time.TimeOnly),
-		Date:    now.Format(time.DateOnly),
+		Date:    s.page.say.Date(now),
+		Why:     s.page.say.Why(sc.Why),
 		Screen:  template.JS(screen), // our own JSON, with <, > and & escaped by encoding/json
 	}
-	if sc.Kind != "" || sc.Why != "" {
-		d.Why = s.page.words["why."+sc.Why]
-	}
 	for i, k := range kinds {
-		d.Kinds = append(d.Kinds, kindButton{k, s.page.words["kind."+k], i + 1, k == sc.Kind})
+		d.Kinds = append(d.Kinds, kindButton{k, s.page.say.Kind(k), i + 1, k == sc.Kind})
 	}
 	var out bytes.Buffer
 	if err := s.page.tmpl.Execute(&out, d); err != nil {
@@ -150,12 +153,4 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	// Whoever asked may have gone; there is nobody left to tell.
 	_, _ = w.Write(out.Bytes())
-}
-
-// language returns the page's language as HTML wants it.
-func language(l string) string {
-	if strings.TrimSpace(l) == "" {
-		return "zh-TW"
-	}
-	return l
 }

@@ -24,8 +24,8 @@
 //	event: result   once per tap, after the commit; carries an id
 //	event: screen   what the page shows, when it changes; on connecting, the present one
 //	event: status   the body of /api/status, after a Poke, at most once a second
-//	event: pulse    the device's time, the page's version, and whether a punch could be
-//	                stored; on connecting, before every screen and every 20 seconds
+//	event: pulse    the device's time and date, the page's version, and whether a punch
+//	                could be stored; on connecting, before every screen, every 20 seconds
 //
 // Only results have ids, because only results happen once: of everything else the
 // newest is enough. The last 256 results are kept in memory. A listener that
@@ -108,7 +108,7 @@ type Config struct {
 	ID       string         // the device's id, required
 	Name     string         // on the page; default ID
 	Version  string         // of the program
-	Language string         // of the page: zh-TW, zh-CN, en
+	Language string         // of the page, as package text knows it
 	Location *time.Location // the device's zone, required
 
 	// AllowRemote lets other machines in. Hosts are then the names, with or

@@ -858,8 +858,8 @@ func TestAssetsAreNotSentTwice(t *testing.T) {
 func TestPageIsDrawnInEveryLanguageAndStaysSmall(t *testing.T) {
 	for lang, words := range map[string][]string{
 		"zh-TW": {"上班", "下班", "外出", "外歸"},
-		"zh-CN": {"上班", "下班", "外出", "外归"},
-		"en":    {"Clock in", "Clock out"},
+		"zh-CN": {"上班", "下班", "外出", "外出返回"},
+		"en":    {"In", "Out", "Going out", "Back in"},
 	} {
 		s, _ := build(t, func(c *web.Config) { c.Language = lang })
 		s.Show(ui.Screen{Kind: "out", Why: "schedule", Clock: "synced"})
@@ -908,11 +908,12 @@ func TestEverySentenceThePageUsesExists(t *testing.T) {
 		}
 	}
 	for prefix, ends := range map[string][]string{
-		"kind.":  {"in", "out", "go-out", "return"},
-		"why.":   {"chosen", "schedule", "person"},
-		"clock.": {"unset", "holdover"},
-		"head.":  {"duplicate", "unknown_badge", "misread", "not_stored"},
-		"say.":   {"stored", "unset", "duplicate", "unknown_badge", "misread", "not_stored"},
+		"kind.":    {"in", "out", "go-out", "return"},
+		"greet.":   {"in", "out", "go-out", "return"},
+		"why.":     {"chosen", "schedule", "person"},
+		"clock.":   {"unset", "holdover"},
+		"outcome.": {"stored", "stored.unset", "duplicate", "unknown_badge", "misread", "not_stored"},
+		"idle.":    {"pending.one", "pending.many", "parked.one", "parked.many"},
 	} {
 		for _, e := range ends {
 			if words[prefix+e] == "" {

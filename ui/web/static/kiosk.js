@@ -5,7 +5,11 @@
 	const byId = (id) => document.getElementById(id);
 	const root = document.documentElement;
 	const T = JSON.parse(byId("words").textContent);
-	const say = (key, values) => (T[key] || "").replace(/\{(\w+)\}/g, (_, k) => values[k]);
+	// Sentences come with the verbs of Go's fmt: %d, %s, or %[2]s for the second.
+	function say(key, ...values) {
+		let next = 0;
+		return (T[key] || "").replace(/%(?:\[(\d+)\])?[ds]/g, (_, n) => values[n ? n - 1 : next++]);
+	}
 
 	// ---- The device's clock -------------------------------------------------
 	// The browser's own clock and zone are not asked: a time of the device is
@@ -22,11 +26,8 @@
 	const wall = (ms) => new Date(ms + base.zone);
 	const two = (n) => String(n).padStart(2, "0");
 	const clockText = (d) => two(d.getUTCHours()) + ":" + two(d.getUTCMinutes()) + ":" + two(d.getUTCSeconds());
-	let dateForm = null;
-	try {
-		dateForm = new Intl.DateTimeFormat(root.lang, { timeZone: "UTC", year: "numeric", month: "long", day: "numeric", weekday: "long" });
-	} catch (_) { /* an old browser: the date stays in digits */ }
-	const dateText = (d) => dateForm ? dateForm.format(d) : d.toISOString().slice(0, 10);
+	// Today's date and tomorrow's, in words, and the day of the month they are from.
+	let dates = null, datesFrom = 0;
 
 	function put(el, text) {
 		if (el.textContent !== text) el.textContent = text;
@@ -35,7 +36,7 @@
 	function tick() {
 		const d = wall(now());
 		put(byId("clock"), clockText(d));
-		put(byId("date"), dateText(d));
+		if (dates) put(byId("date"), dates[d.getUTCDate() === datesFrom ? 0 : 1]);
 		drawWhy();
 		drawLine();
 		// The line is dead when not even a pulse came: the browser may not notice.
@@ -62,19 +63,19 @@
 		let why = T["why." + screen.why] || "";
 		if (screen.why === "chosen" && screen.until) {
 			const left = Math.ceil((Date.parse(screen.until) - now()) / 1000);
-			if (left > 0 && left < 600) why = say("why.chosen.left", { n: left });
+			if (left > 0 && left < 600) why = say("chosen.for", left);
 		}
 		for (const b of buttons) put(b.querySelector(".why"), b.dataset.kind === screen.kind ? why : "");
-		put(byId("prompt"), screen.kind || !why ? T.prompt : T.prompt + " · " + why);
+		put(byId("prompt"), screen.kind || !why ? T["idle.tap"] : T["idle.tap"] + " · " + why);
 	}
 
 	function drawNotice() {
 		const down = (screen.readers || []).filter((r) => r.state === "down").map((r) => r.name);
 		let text = "";
-		if (asked && !online) text = T.offline;
-		else if (!ready) text = T.unready;
+		if (asked && !online) text = T["page.lost"];
+		else if (!ready) text = T["not.ready"];
 		else if (performance.now() < passingUntil) text = passing;
-		else if (down.length) text = say("reader.down", { names: down.join(", ") });
+		else if (down.length) text = say("reader.down", down.join(", "));
 		put(byId("notice"), text);
 		document.body.classList.toggle("noticed", text !== "");
 	}
@@ -92,31 +93,35 @@
 		statusAt = performance.now();
 		drawLine();
 	}
+	// The largest unit of which there are two, as the catalog counts.
 	function age(seconds) {
-		if (seconds < 60) return say("age.seconds", { n: Math.floor(seconds) });
-		if (seconds < 3600) return say("age.minutes", { n: Math.floor(seconds / 60) });
-		if (seconds < 86400) return say("age.hours", { n: Math.floor(seconds / 3600) });
-		return say("age.days", { n: Math.floor(seconds / 86400) });
+		if (seconds >= 172800) return say("for.days", Math.floor(seconds / 86400));
+		if (seconds >= 7200) return say("for.hours", Math.floor(seconds / 3600));
+		if (seconds >= 120) return say("for.minutes", Math.floor(seconds / 60));
+		return say("for.seconds", Math.floor(seconds));
 	}
 	function drawLine() {
 		const line = byId("line");
 		if (!status || !status.destinations) return put(line, "");
 		// Destinations take the same punches in the same order: the one furthest
 		// behind tells how many have not arrived everywhere.
-		let pending = 0, oldest = 0, state = "ok", text;
+		let pending = 0, oldest = 0, parked = 0, stuck = false, away = 0;
 		for (const d of status.destinations) {
 			pending = Math.max(pending, d.pending || 0);
 			oldest = Math.max(oldest, d.oldest_unsent_seconds || 0);
-			if (d.state === "auth_failed" || d.state === "misconfigured") state = "stuck";
+			parked += d.parked || 0;
+			if (d.state === "retrying") away++;
+			else if (d.state !== "ok") stuck = true;
 		}
-		if (pending === 0) text = T["line.done"];
-		else {
-			if (state === "ok") state = "wait";
-			text = say("line.pending", { n: pending, age: age(oldest + (performance.now() - statusAt) / 1000) });
+		const parts = [];
+		if (away && away === status.destinations.length) parts.push(T.offline);
+		if (pending) {
+			const since = age(oldest + (performance.now() - statusAt) / 1000);
+			parts.push(say(pending === 1 ? "idle.pending.one" : "idle.pending.many", pending, since));
 		}
-		if (state === "stuck") text += " · " + T["line.stuck"];
-		line.dataset.state = state;
-		put(line, text);
+		if (parked) parts.push(say(parked === 1 ? "idle.parked.one" : "idle.parked.many", parked));
+		line.dataset.state = stuck || parked ? "stuck" : parts.length ? "wait" : "done";
+		put(line, parts.join(" · ") || T["idle.sent"]);
 	}
 
 	// ---- Result ---------------------------------------------------------------
@@ -131,21 +136,26 @@
 		shown = key;
 		closePIN();
 		const word = T["kind." + r.kind] || "";
-		const unset = r.clock === "unset" && r.outcome === "stored";
-		const head = r.outcome === "stored" ? word : T["head." + r.outcome] || r.outcome;
-		const note = unset ? T["say.unset"] : T["say." + r.outcome] || "";
-		// 王小明 · 上班: the kind stands in the head already when it was stored.
-		const name = [r.name || r.employee_no || "", r.outcome === "duplicate" ? word : ""].filter(Boolean).join(" · ");
-		const at = r.outcome === "misread" ? "" : clockText(wall(Date.parse(r.time)));
+		const stored = r.outcome === "stored", unset = stored && r.clock === "unset";
+		const sentence = T["outcome." + r.outcome + (unset ? ".unset" : "")] || r.outcome;
+		const head = stored ? word : sentence;
+		const name = r.name || r.employee_no || "";
+		const note = !stored ? "" : unset ? sentence : sentence + " · " + (T["greet." + r.kind] || "");
+		// Of a stored punch the kind is the head; elsewhere it stands with the time,
+		// if anything was kept at all.
+		const at = r.outcome === "misread" ? "" :
+			(stored || r.outcome === "not_stored" ? "" : word + " ") + clockText(wall(Date.parse(r.time)));
 		panel.dataset.outcome = r.outcome;
-		panel.classList.toggle("long", head.length > 4);
+		panel.classList.toggle("long", !stored);
+		panel.classList.toggle("wide", name.length > 14);
 		panel.querySelector("use").setAttribute("href", "#sym-" + (unset ? "unset" : r.outcome));
-		put(part("head"), head);
+		// One clause a line: a person has a second to read it.
+		put(part("head"), head.replace(/([，；;.]) ?(?=.)/g, "$1\n"));
 		put(part("name"), name);
 		put(part("say"), note);
 		put(part("time"), at);
 		panel.hidden = false;
-		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(T["list.comma"]));
+		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(root.lang.startsWith("zh") ? "，" : ", "));
 		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome);
 		clearTimeout(hideTimer);
 		hideTimer = setTimeout(() => {
@@ -245,6 +255,8 @@
 		on("pulse", (p) => {
 			if (p.page !== root.dataset.version) return location.reload();
 			setTime(p.now);
+			dates = p.dates;
+			datesFrom = wall(base.utc).getUTCDate();
 			ready = p.ready;
 			drawNotice();
 		});
@@ -268,7 +280,7 @@
 		try {
 			if ((await post("/api/kind", { kind })).ok) return;
 		} catch (_) { /* told below */ }
-		notify(T["kind.failed"]);
+		notify(T["page.lost"]);
 	}
 	for (const b of buttons) b.addEventListener("click", () => choose(b.dataset.kind));
 
@@ -313,7 +325,7 @@
 		// The field keeps the focus: the caret is where the digits go.
 		b.addEventListener("pointerdown", (e) => e.preventDefault());
 		b.addEventListener("click", () => {
-			if (b.id === "pin-back") field.value = field.value.slice(0, -1);
+			if (b.id === "pin-clear") field.value = "";
 			else if (field.value.length < 64) field.value += b.textContent;
 			field.focus();
 		});
@@ -338,10 +350,10 @@
 				// The stream brings it, in its order among the others.
 				if (!online || !live) show(body, true);
 			} else if (answer.status === 403) trouble(T["pin.wrong"]);
-			else if (answer.status === 429) trouble(say("pin.wait", { n: answer.headers.get("Retry-After") || "60" }));
-			else trouble(T["pin.failed"]);
+			else if (answer.status === 429) trouble(say("pin.wait", answer.headers.get("Retry-After") || 60));
+			else trouble(T["outcome.not_stored"]);
 		} catch (_) {
-			trouble(T["pin.failed"]);
+			trouble(T["page.lost"]);
 		}
 		busy = false;
 	});
