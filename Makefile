@@ -1,0 +1,64 @@
+# punchclock. `make` prints what there is.
+#
+# Two commands do all set-up on a Debian machine with Go: make run, make test.
+
+SHELL    := /bin/bash -o pipefail
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+export CGO_ENABLED := 0
+GOBUILD  := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
+# What a stripped binary may weigh, in bytes: 16 MB.
+MOST     := 16777216
+
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill deps
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## build bin/punchclock and bin/punchsim
+	$(GOBUILD) -o bin/ ./cmd/punchclock ./cmd/punchsim
+
+run: build ## the whole product on this machine: sandbox clouds, a simulated reader, the clock, its page
+	bin/punchsim demo --clock bin/punchclock --dir .run
+
+test: deps ## all that a change must pass
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted; run: make fmt"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(MAKE) --no-print-directory build cross
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+	$(MAKE) --no-print-directory test-arm
+	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
+
+test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
+	GOARCH=arm GOARM=6 $(GO) test -short -timeout 10m -exec qemu-arm ./queue/... ./device/serialport ./sync/token ./ui/text
+	GOARCH=arm64 $(GO) test -short -timeout 10m -exec qemu-aarch64 ./queue/... ./device/serialport ./sync/token
+
+cross: ## build for every board, stripped, and weigh
+	@for t in $(TARGETS); do IFS=/ read -r os arch arm <<< "$$t"; dir=bin/$${t//\//-}; \
+	  GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$dir/ ./cmd/punchclock ./cmd/punchsim || exit 1; \
+	  n=$$(stat -c %s $$dir/punchclock); printf '%-14s %9d bytes\n' "$$t" "$$n"; \
+	  [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes"; exit 1; }; done
+
+bench: build ## print the figures: commit and tap against the disk's raw floor, idle cost
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./queue ./cmd/punchclock
+
+N ?= 1000
+durability-kill: ## kill -9 a writing outbox N times: nothing acknowledged may be missing
+	KILLS=$(N) $(GO) test -count=1 -timeout 60m -v -run 'Kill' ./queue
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+lint: ## vet and staticcheck
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+# What the tests use beside Go, from Debian. Nothing is installed that is there.
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium
+deps:
+	@want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
+	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \
+	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi

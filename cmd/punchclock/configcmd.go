@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func configCommand(t *tool) *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "The configuration file"}
+	check := t.reporting(&cobra.Command{
+		Use: "check", Short: "Check the configuration and the files it names", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := loadConfig(t.configPath, built())
+			var faults, warnings problems
+			if err == nil {
+				faults, warnings = cfg.checkFiles()
+			} else if p, ok := err.(problems); ok {
+				faults = p
+			} else {
+				return &exitError{exitUsage, err}
+			}
+			if t.json {
+				type row struct {
+					File    string `json:"file"`
+					Line    int    `json:"line"`
+					Column  int    `json:"column"`
+					Message string `json:"message"`
+					Remedy  string `json:"remedy"`
+				}
+				rows := func(ps problems) []row {
+					out := []row{}
+					for _, p := range ps {
+						out = append(out, row{p.file, p.line, p.col, p.msg, p.fix})
+					}
+					return out
+				}
+				if err := t.printJSON(map[string]any{"ok": len(faults) == 0, "faults": rows(faults), "warnings": rows(warnings)}); err != nil {
+					return err
+				}
+			} else {
+				for _, w := range warnings {
+					fmt.Fprintln(t.stderr, "warning:", w)
+				}
+			}
+			if len(faults) > 0 {
+				return &exitError{exitUsage, faults}
+			}
+			if !t.json {
+				fmt.Fprintf(t.stdout, "%s: %d readers, %d destinations: in order\n", t.configPath, len(cfg.Readers), len(cfg.Destinations))
+			}
+			return nil
+		},
+	})
+	show := &cobra.Command{
+		Use: "show", Short: "Print the configuration with every default filled in", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := loadConfig(t.configPath, built())
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return cfg.show(t.stdout)
+		},
+	}
+	var reader string
+	example := &cobra.Command{
+		Use: "example", Short: "Print an example configuration with comments", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if reader == "" {
+				_, err := fmt.Fprint(t.stdout, exampleConfig())
+				return err
+			}
+			s := exampleReader(reader)
+			if s == "" {
+				return usage("no example for a reader %q; this build has %q", reader, built().readers)
+			}
+			_, err := fmt.Fprint(t.stdout, s)
+			return err
+		},
+	}
+	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`")
+	c.AddCommand(check, show, example)
+	return c
+}

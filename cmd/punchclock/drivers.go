@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+
+	"punchclock/device"
+	"punchclock/device/serialport"
+	"punchclock/device/stdin"
+	"punchclock/queue/punch"
+	"punchclock/sync/drain"
+	"punchclock/sync/feishu"
+	"punchclock/sync/transfercard"
+	"punchclock/ui/text"
+)
+
+// The two tables of drivers. One line adds one.
+
+var readerDrivers = map[string]func(readerConfig, readerParts) (device.Reader, error){
+	"serial": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return serialport.New(serialport.Config{Name: c.Name, Port: c.Port, Baud: c.Baud, Dialect: c.Dialect, Logger: p.log})
+	},
+	"stdin": func(c readerConfig, p readerParts) (device.Reader, error) { return stdin.New(c.Name, p.stdin), nil },
+}
+
+var destinationDrivers = map[string]func(destinationConfig, destinationParts) (drain.Destination, error){
+	"transfercard": func(c destinationConfig, p destinationParts) (drain.Destination, error) {
+		return transfercard.New(transfercard.Config{APIBase: c.APIBase, TokenURL: c.TokenURL, ClientID: c.ClientID, Secret: p.secret,
+			HTTP: p.http, Log: p.log, Auth: transfercard.AuthStyle(c.AuthStyle), Batch: c.Batch, IdxBase: transfercard.IdxBase(c.IdxBase),
+			EmpNoPad: c.EmpNoPad, UNO: c.UNO, TokenObserve: p.tokens})
+	},
+	"feishu": func(c destinationConfig, p destinationParts) (drain.Destination, error) {
+		return feishu.New(feishu.Config{BaseURL: c.BaseURL, AppID: c.AppID, Secret: p.secret, HTTP: p.http, Log: p.log, Location: p.place,
+			EmployeeType: feishu.EmployeeType(c.EmployeeType), People: p.people, CreatorID: c.CreatorID, FieldOut: c.FieldOut,
+			Batch: c.Batch, TokenObserve: p.tokens})
+	},
+}
+
+// readerParts is what the house gives to a reader.
+type readerParts struct {
+	log   *slog.Logger
+	stdin io.Reader
+}
+
+// destinationParts is what the house gives to a destination.
+type destinationParts struct {
+	secret func() (string, error)
+	http   *http.Client // paced, observed, with this destination's certificates
+	log    *slog.Logger
+	place  string // the device's name
+	people func(number string) (punch.Employee, bool)
+	tokens func(result string)
+}
+
+// built is what this program was built with.
+func built() inBuild {
+	return inBuild{
+		readers:      slices.Sorted(maps.Keys(readerDrivers)),
+		destinations: slices.Sorted(maps.Keys(destinationDrivers)),
+		dialects:     serialport.Dialects(),
+		languages:    text.Languages(),
+	}
+}
+
+func newReader(c readerConfig, p readerParts) (device.Reader, error) {
+	r, err := readerDrivers[c.Driver](c, p)
+	if err != nil {
+		return nil, fmt.Errorf("reader %q: %w", c.Name, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"punchclock/device"
+	"punchclock/ui"
+)
+
+// metrics counts what the house does. Names and labels are the outside's.
+type metrics struct {
+	reg                   *prometheus.Registry
+	punches               *prometheus.CounterVec
+	commits, taps         prometheus.Histogram
+	calls, tokens, faults *prometheus.CounterVec
+	callSeconds           *prometheus.HistogramVec
+}
+
+func newMetrics() *metrics {
+	// From a fast disk to a tired card: 0.5 ms to 8 s.
+	fine := prometheus.ExponentialBuckets(0.0005, 2, 15)
+	m := &metrics{
+		reg: prometheus.NewRegistry(),
+		punches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "punchclock_punches_total",
+			Help: "Answers to taps, by outcome."}, []string{"outcome", "kind", "reader"}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "punchclock_commit_seconds",
+			Help: "How long a commit of punches took, syncs included.", Buckets: fine}),
+		taps: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "punchclock_tap_seconds",
+			Help: "From the last byte or edge of a card to its answer.", Buckets: fine}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "punchclock_destination_calls_total",
+			Help: "Calls to a destination, those for tokens included, by HTTP status or kind of failure."}, []string{"destination", "code"}),
+		callSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "punchclock_destination_seconds",
+			Help: "How long a call to a destination took.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"destination"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "punchclock_token_refresh_total",
+			Help: "Tokens asked for, by result."}, []string{"destination", "result"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "punchclock_reader_faults_total",
+			Help: "What a reader threw away, by fault."}, []string{"reader", "fault"}),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "punchclock_build_info", Help: "1, with the version as a label."},
+		[]string{"version", "goversion"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	m.reg.MustRegister(m.punches, m.commits, m.taps, m.calls, m.callSeconds, m.tokens, m.faults, build,
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) commit(took time.Duration, _ int)    { m.commits.Observe(took.Seconds()) }
+func (m *metrics) tap(took time.Duration, _ ui.Result) { m.taps.Observe(took.Seconds()) }
+func (m *metrics) token(dest, result string)           { m.tokens.WithLabelValues(dest, result).Inc() }
+func (m *metrics) result(r ui.Result)                  { m.punches.WithLabelValues(r.Outcome, r.Kind, r.Reader).Inc() }
+func (m *metrics) call(dest, code string, took time.Duration) {
+	m.calls.WithLabelValues(dest, code).Inc()
+	m.callSeconds.WithLabelValues(dest).Observe(took.Seconds())
+}
+
+// count passes events on and counts faults on the way. It ends when in is closed,
+// and closes out then.
+func (m *metrics) count(in <-chan device.Event, out chan<- device.Event) {
+	defer close(out)
+	for e := range in {
+		if e.What == device.Fault {
+			m.faults.WithLabelValues(e.Reader, e.Fault).Inc()
+		}
+		out <- e
+	}
+}
+
+// watch adds what is read at the moment of the scrape.
+func (m *metrics) watch(h *clockwork) { m.reg.MustRegister(&picture{h}) }
+
+// picture turns the status into gauges.
+type picture struct{ h *clockwork }
+
+var (
+	descPending = prometheus.NewDesc("punchclock_outbox_pending", "Punches still to be settled at a destination.", []string{"destination"}, nil)
+	descParked  = prometheus.NewDesc("punchclock_outbox_parked", "Punches that wait for a person.", []string{"destination"}, nil)
+	descOldest  = prometheus.NewDesc("punchclock_outbox_oldest_seconds", "Age of the oldest pending punch.", []string{"destination"}, nil)
+	descReader  = prometheus.NewDesc("punchclock_reader_up", "1 while the reader is there.", []string{"reader"}, nil)
+	descBound   = prometheus.NewDesc("punchclock_clock_error_bound_seconds", "How far the wall clock could be off.", nil, nil)
+	descBytes   = prometheus.NewDesc("punchclock_outbox_bytes", "Size of the outbox files.", nil, nil)
+	descReady   = prometheus.NewDesc("punchclock_ready", "1 while a punch could be stored.", nil, nil)
+)
+
+func (p *picture) Describe(c chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descBytes, descReady} {
+		c <- d
+	}
+}
+
+func (p *picture) Collect(c chan<- prometheus.Metric) {
+	s := p.h.status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	yes := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	for _, d := range s.Destinations {
+		gauge(descPending, float64(d.Pending), d.Name)
+		gauge(descParked, float64(d.Parked), d.Name)
+		gauge(descOldest, d.OldestUnsentSeconds, d.Name)
+	}
+	for _, r := range s.Readers {
+		gauge(descReader, yes(r.State == "ok"), r.Name)
+	}
+	gauge(descBound, float64(s.Clock.ErrorBoundMS)/1000)
+	gauge(descBytes, float64(s.Outbox.Bytes))
+	gauge(descReady, yes(s.Outbox.Ready))
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"punchclock/queue"
+	"punchclock/queue/punch"
+)
+
+// queueRow is one punch that a destination has not taken.
+type queueRow struct {
+	ID          string `json:"id"`
+	Destination string `json:"destination"`
+	State       string `json:"state"` // pending or parked
+	Employee    string `json:"employee_no"`
+	Kind        string `json:"kind"`
+	Time        string `json:"time"`
+	Reason      string `json:"reason"`
+	Message     string `json:"message"` // the far side's own words
+	Tries       int    `json:"tries"`
+	FirstSeen   string `json:"first_seen"`
+	LastTried   string `json:"last_tried"`
+}
+
+const queueMost = 10_000 // rows of one answer, for each destination
+
+// serveQueue lists what is pending and what is parked.
+func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	dest, state := q.Get("destination"), q.Get("state")
+	names, err := a.destinations(dest)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	rows := []queueRow{}
+	if a.outbox == nil {
+		writeJSON(w, rows)
+		return
+	}
+	loc := a.cfg.Device.Timezone
+	row := func(p punch.Punch, dest, state string) queueRow {
+		return queueRow{ID: string(p.ID), Destination: dest, State: state, Employee: p.Employee, Kind: p.Kind.String(), Time: p.Time().In(loc).Format(milliLayout)}
+	}
+	if state != "pending" {
+		parked, err := a.outbox.Parked(dest)
+		if err != nil {
+			refuse(w, http.StatusInternalServerError, err)
+			return
+		}
+		for _, p := range parked {
+			x := row(p.Punch, p.Destination, "parked")
+			if p.Again {
+				x.State = "pending"
+			}
+			x.Reason, x.Message, x.Tries = p.Reason, p.Message, p.Tries
+			x.FirstSeen, x.LastTried = p.FirstSeen.In(loc).Format(milliLayout), p.LastTried.In(loc).Format(milliLayout)
+			rows = append(rows, x)
+		}
+	}
+	if state != "parked" {
+		for _, name := range names {
+			ps, err := a.outbox.Pending(name, queueMost)
+			if err != nil {
+				refuse(w, http.StatusInternalServerError, err)
+				return
+			}
+			for _, p := range ps {
+				rows = append(rows, row(p, name, "pending"))
+			}
+		}
+	}
+	writeJSON(w, rows)
+}
+
+// destinations returns the configured names, or the one that was asked for.
+func (a *archive) destinations(want string) ([]string, error) {
+	var names []string
+	for _, d := range a.cfg.Destinations {
+		names = append(names, d.Name)
+	}
+	if want == "" {
+		return names, nil
+	}
+	if !slices.Contains(names, want) {
+		return nil, fmt.Errorf("no destination %q in the configuration; there is %q", want, names)
+	}
+	return []string{want}, nil
+}
+
+// serveRetry puts parked punches back and wakes the destinations.
+func (a *archive) serveRetry(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	dest := q.Get("destination")
+	if _, err := a.destinations(dest); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	var ids []punch.ID
+	if id := q.Get("punch"); id != "" {
+		if _, _, err := punch.ID(id).Seq(); err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		ids = append(ids, punch.ID(id))
+	}
+	n, err := a.outbox.Retry(dest, ids...)
+	if err != nil {
+		code := http.StatusInternalServerError
+		if errors.Is(err, queue.ErrNoDestination) {
+			code = http.StatusBadRequest
+		}
+		refuse(w, code, err)
+		return
+	}
+	a.kick(dest)
+	writeJSON(w, map[string]int{"put_back": n})
+}
+
+// servePending counts what is pending and parked, for those who wait.
+func (a *archive) servePending(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, a.outbox.Stats().Destinations)
+}
+
+func queueCommand(t *tool) *cobra.Command {
+	c := &cobra.Command{Use: "queue", Short: "Punches that a destination has not taken yet"}
+	var dest, state, id string
+	var wait bool
+	ls := t.reporting(&cobra.Command{
+		Use: "ls", Short: "List punches that are pending or parked", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if state != "" && state != "pending" && state != "parked" {
+				return usage("state %q: use pending or parked", state)
+			}
+			_, cl, err := t.open(false)
+			if err != nil {
+				return err
+			}
+			defer cl.close()
+			var rows []queueRow
+			if err := cl.getJSON(c.Context(), "/queue?"+url.Values{"destination": {dest}, "state": {state}}.Encode(), &rows); err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(rows)
+			}
+			return printQueue(t.stdout, rows)
+		},
+	})
+	ls.Flags().StringVar(&dest, "destination", "", "only this `name`")
+	ls.Flags().StringVar(&state, "state", "", "pending or parked")
+	retry := t.reporting(&cobra.Command{
+		Use: "retry", Short: "Put parked punches back, to be sent again with their original times", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, cl, err := t.open(true)
+			if err != nil {
+				return err
+			}
+			defer cl.close()
+			body, err := cl.do(c.Context(), "POST", "/queue/retry", url.Values{"destination": {dest}, "punch": {id}}, nil)
+			if err != nil {
+				return err
+			}
+			var got struct {
+				PutBack int `json:"put_back"`
+			}
+			if err := readJSON(body, &got); err != nil {
+				return err
+			}
+			if wait {
+				if err := t.waitDrained(c.Context(), cl, dest); err != nil {
+					return err
+				}
+			}
+			if t.json {
+				return t.printJSON(got)
+			}
+			_, err = fmt.Fprintf(t.stdout, "%d put back\n", got.PutBack)
+			return err
+		},
+	})
+	retry.Flags().StringVar(&dest, "destination", "", "only this `name`")
+	retry.Flags().StringVar(&id, "punch", "", "only this punch `id`")
+	retry.Flags().BoolVar(&wait, "wait", false, "wait until nothing is pending")
+	c.AddCommand(ls, retry)
+	return c
+}
+
+func printQueue(out io.Writer, rows []queueRow) error {
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(out, "nothing is pending, nothing is parked")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PUNCH\tDESTINATION\tSTATE\tEMPLOYEE\tKIND\tTIME\tTRIES\tREASON\tMESSAGE")
+	for _, r := range rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, r.Destination, r.State, dash(r.Employee), r.Kind, r.Time, r.Tries, dash(r.Reason), dash(r.Message))
+	}
+	return w.Flush()
+}
+
+// waitDrained shows the queue shrink until nothing is pending.
+func (t *tool) waitDrained(ctx context.Context, cl *controlClient, dest string) error {
+	first := uint64(0)
+	bar := t.progress("delivered", 0)
+	defer bar.end()
+	for {
+		var s map[string]queue.DestStats
+		if err := cl.getJSON(ctx, "/queue/pending", &s); err != nil {
+			return err
+		}
+		n := uint64(0)
+		for name, d := range s {
+			if dest == "" || name == dest {
+				n += d.Pending
+			}
+		}
+		first = max(first, n)
+		bar.all = first
+		bar.at(first - n)
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d still pending: %w", n, ctx.Err())
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"punchclock/queue/punch"
+	"punchclock/queue/roster"
+)
+
+type rosterRow struct {
+	Number   string   `json:"employee_no"`
+	Name     string   `json:"name"`
+	Badges   []string `json:"badges"`
+	FeishuID string   `json:"feishu_id,omitempty"`
+	SigninID string   `json:"signin_id,omitempty"`
+	Language string   `json:"language,omitempty"`
+	Active   bool     `json:"active"`
+}
+
+func (a *archive) serveRoster(w http.ResponseWriter, _ *http.Request) {
+	rows := []rosterRow{}
+	if a.roster != nil {
+		for _, e := range a.roster.All() {
+			r := rosterRow{Number: e.Number, Name: e.Name, FeishuID: e.FeishuID, SigninID: e.SigninID, Language: e.Language, Active: e.Active, Badges: []string{}}
+			for _, b := range e.Badges {
+				r.Badges = append(r.Badges, string(b))
+			}
+			rows = append(rows, r)
+		}
+	}
+	writeJSON(w, rows)
+}
+
+const rosterMost = 32 << 20 // bytes of an imported file
+
+// serveImport replaces the roster by the CSV file in the request, or not at all.
+func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
+	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	diff, err := a.roster.Replace(rows)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	writeJSON(w, diff)
+}
+
+func rosterCommand(t *tool) *cobra.Command {
+	c := &cobra.Command{Use: "roster", Short: "Who the badges belong to"}
+	imp := t.reporting(&cobra.Command{
+		Use: "import FILE.csv", Short: "Replace the roster by a CSV file, whole or not at all (- for stdin)", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var in io.Reader = t.stdin
+			name := "stdin"
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return usage("roster: %w", err)
+				}
+				defer f.Close()
+				in, name = f, filepath.Base(args[0])
+			}
+			// Read here first: a wrong file is refused without troubling the clock.
+			b, err := io.ReadAll(io.LimitReader(in, rosterMost+1))
+			if err != nil {
+				return fmt.Errorf("roster: %s: %w", name, err)
+			}
+			if _, err := roster.ReadCSV(name, bytes.NewReader(b)); err != nil {
+				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
+			}
+			_, cl, err := t.open(true)
+			if err != nil {
+				return err
+			}
+			defer cl.close()
+			body, err := cl.do(c.Context(), "POST", "/roster?name="+url.QueryEscape(name), nil, bytes.NewReader(b))
+			if err != nil {
+				return err
+			}
+			var d roster.Diff
+			if err := readJSON(body, &d); err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(d)
+			}
+			_, err = fmt.Fprintf(t.stdout, "%d added, %d changed, %d removed, %d unchanged\n", len(d.Added), len(d.Changed), len(d.Removed), d.Unchanged)
+			return err
+		},
+	})
+	fetch := func(c *cobra.Command) ([]rosterRow, error) {
+		_, cl, err := t.open(false)
+		if err != nil {
+			return nil, err
+		}
+		defer cl.close()
+		var rows []rosterRow
+		return rows, cl.getJSON(c.Context(), "/roster", &rows)
+	}
+	ls := t.reporting(&cobra.Command{
+		Use: "ls", Short: "List the people of the roster", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			rows, err := fetch(c)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(rows)
+			}
+			w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "EMPLOYEE\tNAME\tBADGES\tACTIVE")
+			for _, r := range rows {
+				badges := ""
+				for i, b := range r.Badges {
+					if i > 0 {
+						badges += " "
+					}
+					badges += b
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\n", r.Number, dash(r.Name), dash(badges), r.Active)
+			}
+			return w.Flush()
+		},
+	})
+	var output string
+	export := t.reporting(&cobra.Command{
+		Use: "export", Short: "Write the roster as CSV, without PINs", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			rows, err := fetch(c)
+			if err != nil {
+				return err
+			}
+			return t.toOutput(output, func(w io.Writer) error {
+				if t.json {
+					return json.NewEncoder(w).Encode(rows)
+				}
+				people := make([]punch.Employee, len(rows))
+				for i, r := range rows {
+					people[i] = punch.Employee{Number: r.Number, Name: r.Name, FeishuID: r.FeishuID, SigninID: r.SigninID, Language: r.Language, Active: r.Active}
+					for _, b := range r.Badges {
+						people[i].Badges = append(people[i].Badges, punch.Badge(b))
+					}
+				}
+				return roster.WriteCSV(w, people)
+			})
+		},
+	})
+	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
+	c.AddCommand(imp, ls, export)
+	return c
+}
+
+func readJSON(body io.ReadCloser, v any) error {
+	err := json.NewDecoder(body).Decode(v)
+	return errors.Join(err, body.Close())
+}

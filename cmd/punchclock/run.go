@@ -1,0 +1,498 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"punchclock/device"
+	"punchclock/device/clock"
+	"punchclock/queue"
+	"punchclock/queue/punch"
+	"punchclock/queue/roster"
+	"punchclock/sync/drain"
+	"punchclock/ui"
+	"punchclock/ui/indicator"
+	"punchclock/ui/kiosk"
+	"punchclock/ui/web"
+)
+
+func runCommand(t *tool) *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Be the clock: read badges, store punches, deliver them", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(t.configPath, built())
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return run(c.Context(), cfg, t)
+		},
+	}
+}
+
+// clockwork is the running clock: what status, metrics and the control socket look at.
+type clockwork struct {
+	cfg     *config
+	log     *slog.Logger
+	outbox  *queue.Outbox
+	roster  *roster.Roster
+	clock   *clock.Clock
+	kiosk   *kiosk.Kiosk
+	workers []*worker
+	pins    pinGuard
+	metrics *metrics
+	ready   atomic.Pointer[error] // last answer of Writable, from memory
+}
+
+// worker is a destination and what it was configured with.
+type worker struct {
+	*drain.Worker
+	cfg destinationConfig
+}
+
+// run is the whole program in reading order: what is opened, what is built of it,
+// what is started, and in which order all that stops.
+func run(ctx context.Context, cfg *config, t *tool) error {
+	log := newLogger(t.stderr)
+	log.Info("starting", "device", cfg.Device.ID, "version", version, "state_dir", cfg.Device.StateDir)
+
+	// Open: state directory, clock, roster, outbox.
+	if err := os.MkdirAll(cfg.Device.StateDir, 0o700); err != nil {
+		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
+	}
+	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics()}
+	var err error
+	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
+		return err
+	}
+	if h.roster, err = openRoster(cfg, log); err != nil {
+		return err
+	}
+	defer h.roster.Close()
+	if h.outbox, err = openOutbox(cfg, log, h.clock.Now().BootID, h.roster); err != nil {
+		return err
+	}
+	defer h.outbox.Close()
+	h.outbox.OnCommit(h.metrics.commit)
+	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
+		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
+	}
+
+	// Build: faces, conversation, destinations, readers. Nothing runs yet.
+	face, err := h.newFace()
+	if err != nil {
+		return err
+	}
+	lamp, err := newIndicator(cfg, log)
+	if err != nil {
+		log.Error("no lamp and no tone", "err", err) // the clock is worth more than its lamp
+		lamp = nil
+	}
+	h.kiosk = h.newKiosk(face, lamp)
+	for _, d := range cfg.Destinations {
+		w, err := h.newWorker(d)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		h.workers = append(h.workers, w)
+	}
+	var readers []device.Reader
+	for _, rc := range cfg.Readers {
+		r, err := newReader(rc, readerParts{log: log.With("reader", rc.Name), stdin: t.stdin})
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		readers = append(readers, r)
+	}
+	h.metrics.watch(h)
+
+	// Start, inputs last. Inputs stop when ctx ends, everything else after them.
+	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRest()
+	house, rest := errgroup.WithContext(rest)
+	inputs, stopInputs := context.WithCancel(ctx)
+	defer stopInputs()
+	context.AfterFunc(rest, stopInputs) // a part that fails takes the house down in order
+
+	control, err := listenControl(cfg)
+	if err != nil {
+		return err
+	}
+	house.Go(func() error { return serve(rest, newControl(h), control) })
+	house.Go(func() error { return h.outbox.Run(rest) })
+	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
+	house.Go(func() error { return h.watchRoster(rest) })
+	house.Go(func() error { return h.watchSecrets(rest) })
+	house.Go(func() error { return h.watchHealth(rest) })
+	if face != nil {
+		house.Go(func() error { return h.serveFace(rest, face) })
+		house.Go(func() error { return pokeOnChange(rest, h.outbox, face) })
+	}
+	if lamp != nil {
+		house.Go(func() error { return lamp.Run(rest) })
+	}
+	for _, w := range h.workers {
+		house.Go(func() error { return w.Run(rest) })
+	}
+
+	events := make(chan device.Event, 64)
+	taps := make(chan device.Event) // as events, counted on the way
+	var inner errgroup.Group
+	inner.Go(func() error { h.metrics.count(events, taps); return nil })
+	inner.Go(func() error { return h.kiosk.Run(inputs, taps) })
+
+	if err := h.outbox.Writable(ctx); err != nil {
+		log.Error("no punch can be stored now", "err", err)
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=taking punches"); err != nil {
+		log.Warn("systemd was not told that we are ready", "err", err)
+	}
+	log.Info("ready", "last_seq", h.outbox.Stats().LastSeq)
+	var outer sync.WaitGroup
+	for i, r := range readers {
+		outer.Go(func() {
+			if err := r.Run(inputs, events); err != nil {
+				name := cfg.Readers[i].Name
+				log.Error("reader needs a person; the clock goes on without it", "reader", name, "err", err)
+				select {
+				case events <- device.Event{Reader: name, What: device.Down, Err: err, Last: time.Now()}:
+				case <-inputs.Done():
+				}
+			}
+		})
+	}
+
+	// Stop: readers, then the conversation with what it has heard, then the rest.
+	<-inputs.Done()
+	daemon.SdNotify(false, daemon.SdNotifyStopping)
+	log.Info("stopping")
+	outer.Wait()
+	close(events)
+	err = inner.Wait()
+	stopRest()
+	return errors.Join(err, house.Wait())
+}
+
+func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
+	path := filepath.Join(cfg.Device.StateDir, "roster.db")
+	r, err := roster.Open(path, roster.Options{})
+	var bad *roster.Damaged
+	if errors.As(err, &bad) {
+		moved, qerr := roster.Quarantine(path)
+		if qerr != nil {
+			return nil, qerr
+		}
+		log.Error("the roster was damaged and is empty now: import it again; until then every badge is stored as unknown", "err", err, "kept_as", moved)
+		r, err = roster.Open(path, roster.Options{})
+	}
+	if errors.Is(err, roster.ErrInUse) {
+		return nil, fmt.Errorf("another punchclock runs on %s: %w; stop it first, or look at it with: punchclock status", cfg.Device.StateDir, err)
+	}
+	return r, err
+}
+
+func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *roster.Roster) (*queue.Outbox, error) {
+	var names []string
+	for _, d := range cfg.Destinations {
+		names = append(names, d.Name)
+	}
+	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: names, BootID: boot, Who: who(people),
+		Reserve: int64(cfg.Outbox.ReserveMB) << 20, Logger: log})
+	switch {
+	case errors.Is(err, queue.ErrInUse):
+		return nil, fmt.Errorf("another punchclock runs on %s: %w; stop it first, or look at it with: punchclock status", cfg.Device.StateDir, err)
+	case errors.Is(err, queue.ErrOtherDevice):
+		return nil, &exitError{exitUsage, err}
+	}
+	return b, err
+}
+
+func outboxDir(cfg *config) string { return filepath.Join(cfg.Device.StateDir, "outbox") }
+
+// who names the active employee behind a badge.
+func who(r *roster.Roster) func(punch.Badge) (string, bool) {
+	return func(b punch.Badge) (string, bool) {
+		e, ok := r.ByBadge(b)
+		return e.Number, ok && e.Active
+	}
+}
+
+func newIndicator(cfg *config, log *slog.Logger) (*indicator.Indicator, error) {
+	c := cfg.Indicator
+	if c == (indicatorConfig{}) {
+		return nil, nil
+	}
+	out := indicator.Config{Logger: log}
+	for _, o := range []struct {
+		pin string
+		to  *indicator.Output
+	}{{c.Green, &out.Green}, {c.Red, &out.Red}, {c.Amber, &out.Amber}, {c.Blue, &out.Blue}, {c.Buzzer, &out.Buzzer}, {c.Relay, &out.Relay}} {
+		if o.pin == "" {
+			continue
+		}
+		pin, err := indicator.Pin(o.pin)
+		if err != nil {
+			return nil, err
+		}
+		*o.to = indicator.Output{Pin: pin, ActiveLow: c.ActiveLow}
+	}
+	return indicator.New(out)
+}
+
+func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk.Kiosk {
+	c := kiosk.Config{Location: h.cfg.Device.Timezone, DuplicateWindow: h.cfg.Kiosk.DuplicateWindow, KindTimeout: h.cfg.Kiosk.KindTimeout,
+		MaskNames: h.cfg.Kiosk.MaskNames, DefaultLanguage: h.cfg.Kiosk.Language}
+	for _, s := range h.cfg.Schedule {
+		c.Schedule = append(c.Schedule, kiosk.Slot{From: s.From, To: s.To, Kind: s.Kind})
+	}
+	for _, r := range h.cfg.Readers {
+		c.Readers = append(c.Readers, r.Name)
+	}
+	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, Observe: h.metrics.tap, Log: h.log}
+	p.Results = func(r ui.Result) {
+		h.metrics.result(r)
+		if face != nil {
+			face.Result(r)
+		}
+	}
+	if face != nil {
+		p.Displays = append(p.Displays, face)
+	}
+	if lamp != nil {
+		p.Sounders = append(p.Sounders, lamp)
+	}
+	k := kiosk.New(c, p)
+	recent, err := h.outbox.Tail(5000) // two days of a large site
+	if err != nil {
+		h.log.Warn("the last punches could not be read; kinds start afresh", "err", err)
+	}
+	k.Seed(recent)
+	return k
+}
+
+// stamps is the clock as the conversation wants it.
+type stamps struct{ c *clock.Clock }
+
+func (s stamps) Now() punch.Stamp { return stampOf(s.c.Now()) }
+
+func stampOf(r clock.Reading) punch.Stamp {
+	state := punch.Unset
+	switch r.State {
+	case clock.Synced:
+		state = punch.Synced
+	case clock.Holdover:
+		state = punch.Holdover
+	}
+	return punch.Stamp{Wall: r.Wall, BootID: r.BootID, Uptime: r.Uptime, Clock: state, ErrorBound: r.ErrorBound}
+}
+
+func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
+	log := h.log.With("dest", d.Name)
+	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile,
+		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) }})
+	if err != nil {
+		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
+	}
+	path := h.cfg.secretPath(d.SecretFile)
+	dest, err := destinationDrivers[d.Driver](d, destinationParts{
+		secret: func() (string, error) { return readSecret(path) },
+		http:   client, log: log, place: h.cfg.Device.Name, people: h.roster.ByNumber,
+		tokens: func(result string) { h.metrics.token(d.Name, result) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
+	}
+	return &worker{drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), d}, nil
+}
+
+// clockChanged hears of every change of the clock's state. When the time of this
+// boot becomes known, the punches that were held for it can go.
+func (h *clockwork) clockChanged(r clock.Reading) {
+	h.log.Info("clock", "state", r.State, "error_bound", r.ErrorBound.Round(time.Millisecond))
+	if epoch, _, ok := h.clock.BootEpoch(); ok {
+		if err := h.outbox.SetBootTime(r.BootID, epoch); err != nil {
+			h.log.Error("punches made before the clock was set are still held", "err", err)
+		}
+	}
+}
+
+// watchRoster gives punches by unknown badges to the people the roster now knows.
+func (h *clockwork) watchRoster(ctx context.Context) error {
+	for {
+		changed := h.roster.Changed()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		n, err := h.outbox.Relink()
+		if err != nil {
+			h.log.Error("unknown badges: look again at the next change of the roster", "err", err)
+		} else if n > 0 {
+			h.log.Info("punches by unknown badges have a person now", "punches", n)
+		}
+	}
+}
+
+// watchSecrets wakes a destination that waits for a person when its secret file
+// has changed. It looks only while one waits.
+func (h *clockwork) watchSecrets(ctx context.Context) error {
+	const every = 5 * time.Second
+	type seen struct {
+		at   time.Time
+		size int64
+	}
+	stat := func(w *worker) (s seen) {
+		if st, err := os.Stat(h.cfg.secretPath(w.cfg.SecretFile)); err == nil {
+			s = seen{st.ModTime(), st.Size()}
+		}
+		return s
+	}
+	last := map[string]seen{}
+	for _, w := range h.workers {
+		last[w.cfg.Name] = stat(w)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+		for _, w := range h.workers {
+			if st := w.Status().State; st == drain.OK || st == drain.Retrying {
+				continue
+			}
+			if now := stat(w); now != last[w.cfg.Name] {
+				last[w.cfg.Name] = now
+				h.log.Info("the secret file has changed: trying again", "dest", w.cfg.Name)
+				w.Kick()
+			}
+		}
+	}
+}
+
+// watchHealth asks every few seconds whether a punch could be stored, for
+// /readyz and the screen, and feeds the watchdog only while it could.
+func (h *clockwork) watchHealth(ctx context.Context) error {
+	every := 10 * time.Second
+	fed, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		h.log.Warn("the watchdog's interval makes no sense", "err", err)
+	}
+	if fed > 0 {
+		every = min(every, fed/3)
+	}
+	was := ""
+	for {
+		err := h.checkReady(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			if fed > 0 {
+				daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+			}
+			if was != "" {
+				h.log.Info("punches can be stored again")
+			}
+			was = ""
+		case err.Error() != was:
+			was = err.Error()
+			h.log.Error("no punch can be stored now", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+	}
+}
+
+func (h *clockwork) checkReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := h.outbox.Writable(ctx)
+	h.ready.Store(&err)
+	return err
+}
+
+// pokeOnChange tells the page that counts may have changed.
+func pokeOnChange(ctx context.Context, b *queue.Outbox, face *web.Server) error {
+	for {
+		changed := b.Changed()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			face.Poke()
+		}
+	}
+}
+
+// newFace builds the kiosk page, nil where the configuration turns it off.
+func (h *clockwork) newFace() (*web.Server, error) {
+	k := h.cfg.Kiosk
+	if k.Listen == "" {
+		return nil, nil
+	}
+	host, _, _ := net.SplitHostPort(k.Listen)
+	hosts := []string{host}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name, name+".local")
+	}
+	return web.New(web.Config{ID: h.cfg.Device.ID, Name: h.cfg.Device.Name, Version: version, Language: k.Language, Location: h.cfg.Device.Timezone,
+		AllowRemote: k.AllowRemote, Hosts: hosts, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log})
+}
+
+// serveFace serves the page. An address that is taken keeps nobody from
+// punching: it is tried again until it is free.
+func (h *clockwork) serveFace(ctx context.Context, face *web.Server) error {
+	for said := ""; ; {
+		l, err := net.Listen("tcp", h.cfg.Kiosk.Listen)
+		if err == nil {
+			h.log.Info("kiosk page", "url", "http://"+l.Addr().String()+"/")
+			srv := web.NewHTTPServer(face.Handler())
+			srv.ErrorLog = slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)
+			return serve(ctx, srv, l)
+		}
+		if err.Error() != said {
+			said = err.Error()
+			h.log.Error("no kiosk page yet; free the address or change kiosk.listen", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+// serve runs an HTTP server until ctx is done and its last answers are out.
+func serve(ctx context.Context, srv *http.Server, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serving %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if srv.Shutdown(end) != nil {
+		srv.Close() // whoever is still reading has had time enough
+	}
+	<-done
+	return nil
+}

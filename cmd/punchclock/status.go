@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"punchclock/queue/punch"
+	"punchclock/ui"
+	"punchclock/ui/kiosk"
+	"punchclock/ui/web"
+)
+
+// status is the body of /api/status and of `punchclock status --json`.
+type status struct {
+	Device       deviceStatus        `json:"device"`
+	Clock        clockStatus         `json:"clock"`
+	Outbox       outboxStatus        `json:"outbox"`
+	Destinations []destinationStatus `json:"destinations"`
+	Readers      []readerStatus      `json:"readers"`
+}
+
+type deviceStatus struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+type clockStatus struct {
+	State        string `json:"state"`
+	ErrorBoundMS int64  `json:"error_bound_ms"`
+}
+
+type outboxStatus struct {
+	LastSeq   uint64 `json:"last_seq"`
+	LastHash  string `json:"last_hash"` // of the newest record: the end of the audit chain
+	Bytes     int64  `json:"bytes"`
+	FreeBytes uint64 `json:"free_bytes"`
+	Ready     bool   `json:"ready"`              // a punch could be stored now
+	Problem   string `json:"problem,omitempty"`  // why not
+	Incident  string `json:"incident,omitempty"` // what was mended since the start
+}
+
+type destinationStatus struct {
+	Name                string  `json:"name"`
+	Driver              string  `json:"driver"`
+	State               string  `json:"state"`
+	Pending             uint64  `json:"pending"`
+	Parked              int     `json:"parked"`
+	OldestUnsentSeconds float64 `json:"oldest_unsent_seconds"`
+	LastError           string  `json:"last_error"`
+	LastSuccess         string  `json:"last_success"` // RFC 3339, "" for not since the start
+}
+
+type readerStatus struct {
+	Name      string            `json:"name"`
+	Driver    string            `json:"driver"`
+	State     string            `json:"state"`
+	LastEvent string            `json:"last_event"` // RFC 3339, "" for never
+	Faults    map[string]uint64 `json:"faults,omitempty"`
+}
+
+const milliLayout = "2006-01-02T15:04:05.000Z07:00"
+
+func (h *clockwork) when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.In(h.cfg.Device.Timezone).Format(milliLayout)
+}
+
+// status reads the picture of everything from memory.
+func (h *clockwork) status() status {
+	now := h.clock.Now()
+	b := h.outbox.Stats()
+	s := status{
+		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version},
+		Clock:  clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()},
+		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, Ready: true, Incident: h.outbox.Incident()},
+		// Never null: whoever reads this counts on lists.
+		Destinations: []destinationStatus{}, Readers: []readerStatus{},
+	}
+	if err := h.lastReady(); err != nil {
+		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
+	}
+	for _, w := range h.workers {
+		st, d := w.Status(), b.Destinations[w.cfg.Name]
+		s.Destinations = append(s.Destinations, destinationStatus{Name: w.cfg.Name, Driver: w.cfg.Driver, State: st.State, Pending: d.Pending, Parked: d.Parked,
+			OldestUnsentSeconds: d.Oldest.Round(time.Millisecond).Seconds(), LastError: st.LastError, LastSuccess: h.when(st.LastSuccess)})
+	}
+	for i, r := range h.kiosk.Readers() {
+		s.Readers = append(s.Readers, readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults})
+	}
+	return s
+}
+
+func (h *clockwork) lastReady() error {
+	if p := h.ready.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// backend is what the page asks of the house.
+type backend struct{ h *clockwork }
+
+func (b backend) Status(context.Context) any { return b.h.status() }
+func (b backend) Ready() error               { return b.h.lastReady() }
+
+func (b backend) ChooseKind(word string) error {
+	k, err := punch.ParseKind(word)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return b.h.kiosk.ChooseKind(ctx, k)
+}
+
+func (b backend) PIN(ctx context.Context, number, pin string) (ui.Result, error) {
+	number = strings.TrimSpace(number)
+	if wait := b.h.pins.wait(number, time.Now()); wait > 0 {
+		return ui.Result{}, &web.TooManyTries{Wait: wait}
+	}
+	if !b.h.roster.CheckPIN(number, pin) {
+		b.h.pins.wrong(number, time.Now())
+		return ui.Result{}, web.ErrWrongPIN
+	}
+	b.h.pins.right(number)
+	r, err := b.h.kiosk.PIN(ctx, number)
+	if errors.Is(err, kiosk.ErrUnknownEmployee) {
+		return r, web.ErrWrongPIN
+	}
+	return r, err
+}
+
+func statusCommand(t *tool) *cobra.Command {
+	return t.reporting(&cobra.Command{
+		Use: "status", Short: "Show how the running clock fares", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(t.configPath, built())
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			cl, err := dialControl(cfg)
+			if err != nil {
+				return &exitError{exitUnchecked, fmt.Errorf("status: %w; start it with: systemctl start punchclock", err)}
+			}
+			var s status
+			if err := cl.getJSON(c.Context(), "/status", &s); err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(s)
+			}
+			return s.print(t.stdout)
+		},
+	})
+}
+
+func (s status) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "device\t%s\t%s\tpunchclock %s\n", s.Device.ID, s.Device.Name, s.Device.Version)
+	fmt.Fprintf(w, "clock\t%s\twithin %v\n", s.Clock.State, time.Duration(s.Clock.ErrorBoundMS)*time.Millisecond)
+	ready := "punches are stored"
+	if !s.Outbox.Ready {
+		ready = "NO PUNCH CAN BE STORED: " + s.Outbox.Problem
+	}
+	fmt.Fprintf(w, "outbox\t%s\tlast number %d, %.1f MB, %.1f GB free\n", ready, s.Outbox.LastSeq, float64(s.Outbox.Bytes)/1e6, float64(s.Outbox.FreeBytes)/1e9)
+	if s.Outbox.Incident != "" {
+		fmt.Fprintf(w, "incident\t%s\n", s.Outbox.Incident)
+	}
+	fmt.Fprintf(w, "\nDESTINATION\tSTATE\tPENDING\tPARKED\tOLDEST\tLAST SUCCESS\tLAST ERROR\n")
+	for _, d := range s.Destinations {
+		oldest := time.Duration(d.OldestUnsentSeconds * float64(time.Second)).Round(time.Second)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%s\t%s\n", d.Name, d.State, d.Pending, d.Parked, oldest, dash(d.LastSuccess), dash(d.LastError))
+	}
+	fmt.Fprintf(w, "\nREADER\tDRIVER\tSTATE\tLAST EVENT\n")
+	for _, r := range s.Readers {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Driver, r.State, dash(r.LastEvent))
+	}
+	return w.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (h *clockwork) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status()) }
