@@ -491,6 +491,8 @@ func TestNoCallIsRepeatedBehindTheCeilingsBack(t *testing.T) {
 					t.Errorf("call %d: %v", i+1, err)
 				}
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if calls != 2 {
 				t.Errorf("%d calls arrived, 2 were made", calls)
 			}

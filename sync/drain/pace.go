@@ -24,6 +24,11 @@ const rest = time.Second + time.Millisecond
 // after it arrived, so its permit was out or resting just before T+1s. There are
 // only n. The cost is that n permits make n/(1 + round trip) calls a second.
 //
+// A call that is given up without an answer is the one soft spot: its connection is
+// cut, so that nothing of it leaves this machine any more, but what is already in a
+// stalled network may arrive later than a second after. The waits of a [Worker]
+// after an outage keep that to a call or two.
+//
 // A new Pace begins with every permit just come home: the calls of the process
 // before this one may have arrived a moment ago. Only the monotonic clock is
 // read, so steps of the wall clock change nothing. Callers are served in the order

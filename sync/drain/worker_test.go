@@ -233,6 +233,39 @@ func TestADayOfOutageLosesNothingAndIsLoggedOnce(t *testing.T) {
 	})
 }
 
+func TestASuccessBeginsTheWaitsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		away.Store(true)
+		f := &far{answer: func(_ int, batch []punch.Punch) ([]punch.Verdict, error) {
+			if away.Load() {
+				return nil, errOutage
+			}
+			return accept(batch), nil
+		}}
+		r := start(t, f, &draintest.Log{}, nil)
+		for i := range 20 {
+			away.Store(true)
+			r.log.Append(punches(i+1, 1)...)
+			pass(2 * time.Hour) // far into the long waits
+			away.Store(false)
+			r.Kick()
+			synctest.Wait()
+			away.Store(true)
+			r.log.Append(punches(100+i, 1)...)
+			synctest.Wait()
+			n := f.count()
+			pass(time.Second)
+			if f.count() == n {
+				t.Fatalf("no second try within a second of a fresh outage")
+			}
+			away.Store(false)
+			r.Kick()
+			synctest.Wait()
+		}
+	})
+}
+
 func TestEveryDifferentMessageOfAnOutageIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &far{answer: func(n int, _ []punch.Punch) ([]punch.Verdict, error) {

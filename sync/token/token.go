@@ -127,8 +127,9 @@ type flight struct {
 
 // NewCache returns an empty cache that asks with fetch.
 //
-// fetch is called by one goroutine at a time (two only around a Reset). It must
-// end when its context does. Its errors must hold no secret; one with a *Denied
+// fetch is called by one goroutine at a time (by two only while one that was
+// called off, or overtaken by a Reset, still ends). It must end when its context
+// does. Its errors must hold no secret; one with a *Denied
 // inside says that a person must act, any other is an outage.
 func NewCache(fetch func(ctx context.Context) (Token, error), o Options) *Cache {
 	if o.Probe <= 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,39 @@ func TestARequestThatNobodyWaitsForIsCalledOffAndWaitedFor(t *testing.T) {
 	})
 }
 
+func TestNobodyJoinsARequestThatIsBeingCalledOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		c := NewCache(func(ctx context.Context) (Token, error) {
+			if n.Add(1) == 1 {
+				<-ctx.Done()
+				time.Sleep(5 * time.Second) // slow to let go
+				return Token{}, ctx.Err()
+			}
+			return Token{"token-2", time.Hour}, nil
+		}, Options{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Get(ctx) })
+		time.Sleep(2 * time.Second)
+		get(t, c, "token-2")
+		wg.Wait()
+		get(t, c, "token-2")
+	})
+}
+
+func TestADeniedThatIsKnownToLastIsRememberedAsLong(t *testing.T) {
+	test(t, func(t *testing.T, o *office, c *Cache) {
+		o.err = &Denied{State: AuthFailed, Hint: "next month", Err: errors.New("quota"), Probe: time.Hour}
+		for range 59 {
+			denied(t, c)
+			time.Sleep(time.Minute)
+		}
+		asked(t, o, 1)
+	})
+}
+
 func TestAnEmptyTokenOrOneWithoutALifeIsNeverReturned(t *testing.T) {
 	for _, tok := range []Token{{"", time.Hour}, {"token", 0}, {"token", -time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -349,6 +383,11 @@ func TestADeniedAtRenewalIsNotHiddenByTheOldToken(t *testing.T) {
 		denied(t, c)
 		denied(t, c)
 		asked(t, o, 2)
+		o.set(func() { o.err = errors.New("no connection") })
+		time.Sleep(5 * time.Minute) // four minutes before the old token's end
+		if got, err := c.Get(t.Context()); err == nil {
+			t.Errorf("got %q after it was denied", got)
+		}
 	})
 }
 
