@@ -55,6 +55,7 @@ type demo struct {
 // How long the demo is patient.
 const (
 	readyWithin   = 20 * time.Second
+	listenWithin  = 10 * time.Second
 	stopWithin    = 10 * time.Second
 	arrivalWithin = 30 * time.Second
 )
@@ -307,7 +308,7 @@ type desk struct {
 // arrival is a punch on its way to the clouds.
 type arrival struct {
 	result         ui.Result
-	since          time.Time
+	since          time.Time // the last byte of the badge
 	in104, inFlows bool
 }
 
@@ -316,6 +317,9 @@ func (k *desk) say(format string, args ...any) { fmt.Fprintf(k.out, format+"\n",
 func (k *desk) run(ctx context.Context) error {
 	if ctx.Err() != nil || isDone(k.exited) {
 		return nil
+	}
+	if err := k.awaitReader(ctx); err != nil {
+		return err
 	}
 	k.say("kiosk page    %s/", k.kiosk)
 	k.say("both clouds   %s", k.clouds.control())
@@ -353,6 +357,26 @@ func (k *desk) run(ctx context.Context) error {
 	return err
 }
 
+// awaitReader waits until the clock has opened the port and is ready to hear. A
+// clock that does not is told of, and is an error only where nobody could help.
+func (k *desk) awaitReader(ctx context.Context) error {
+	patient, cancel := context.WithTimeout(ctx, listenWithin)
+	defer cancel()
+	err := k.reader.line.waitListener(patient)
+	if err == nil {
+		return ignoreCancel(k.reader.settle(ctx))
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	err = fmt.Errorf("the clock has not opened its reader %s within %v; see %s", k.reader.line.link, listenWithin, k.path(logFile))
+	if k.once {
+		return err
+	}
+	k.say("✗ %v", err)
+	return nil
+}
+
 func isDone(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -382,10 +406,7 @@ func (k *desk) loop(ctx context.Context, connected <-chan struct{}, keys <-chan 
 		case <-connected:
 			connected = nil
 			if self {
-				if err := k.reader.line.waitListener(ctx); err != nil {
-					return nil
-				}
-				if err := k.tapNext(ctx); err != nil {
+				if err := k.tapNext(); err != nil {
 					return err
 				}
 			}
@@ -409,7 +430,7 @@ func (k *desk) loop(ctx context.Context, connected <-chan struct{}, keys <-chan 
 		case r := <-results:
 			k.result(r)
 			if self && r.Outcome == "duplicate" && k.next < len(k.reader.people) {
-				if err := k.tapNext(ctx); err != nil { // somebody has just badged: the next one then
+				if err := k.tapNext(); err != nil { // somebody has just badged: the next one then
 					return err
 				}
 			} else if k.once && r.Outcome != "stored" {
@@ -432,10 +453,7 @@ func (k *desk) loop(ctx context.Context, connected <-chan struct{}, keys <-chan 
 }
 
 // tapNext taps the badge of the next person who has one.
-func (k *desk) tapNext(ctx context.Context) error {
-	if err := k.reader.settle(ctx); err != nil {
-		return nil // told to stop
-	}
+func (k *desk) tapNext() error {
 	for k.next < len(k.reader.people) {
 		p := k.reader.people[k.next]
 		k.next++
@@ -457,8 +475,9 @@ var kindWords = map[string]string{"in": "上班", "out": "下班", "go-out": "�
 
 // result tells the answer to a tap, and waits for the clouds from then on.
 func (k *desk) result(r ui.Result) {
-	after := ""
+	after, since := "", time.Now()
 	if !k.tapped.IsZero() {
+		since = k.tapped
 		after = fmt.Sprintf(" (%d ms after the last byte)", time.Since(k.tapped).Milliseconds())
 		k.tapped = time.Time{}
 	}
@@ -466,7 +485,7 @@ func (k *desk) result(r ui.Result) {
 	switch r.Outcome {
 	case "stored":
 		k.say("● %s %s %s %s  %s%s", kindWords[r.Kind], r.Employee, r.Name, at, r.PunchID, after)
-		k.waiting = append(k.waiting, arrival{result: r, since: time.Now()})
+		k.waiting = append(k.waiting, arrival{result: r, since: since})
 	case "unknown_badge":
 		k.say("○ nobody's badge; stored as %s%s, sent once the roster knows it", r.PunchID, after)
 	case "duplicate":
@@ -488,7 +507,7 @@ func (k *desk) arrivals() bool {
 	left := k.waiting[:0]
 	for _, a := range k.waiting {
 		told := func(cloud string, at time.Time) {
-			k.say("  ✓ %-6s has %s after %.2f s", cloud, a.result.PunchID, max(0, at.Sub(a.since).Seconds()))
+			k.say("  ✓ %-6s has %s after %.3f s", cloud, a.result.PunchID, max(0, at.Sub(a.since).Seconds()))
 		}
 		for i := len(cards) - 1; i >= 0 && !a.in104; i-- {
 			if c := cards[i]; c.EmpNo == a.result.Employee && c.CardTime == a.result.Time.UnixMilli() {

@@ -104,7 +104,8 @@ const (
 )
 
 // DefaultFeishuFaults is a Feishu without a fault: 50 calls a second, tokens of
-// two hours, repeated keys answered with the first record.
+// two hours, repeated keys answered with the first record. Feishu counts its 50
+// for each API; one count over all paths is the stricter reading.
 func DefaultFeishuFaults() FeishuFaults {
 	return FeishuFaults{
 		Wire:               Wire{RateLimit: 50, FailStatus: http.StatusServiceUnavailable, FailOn: OnAny},
