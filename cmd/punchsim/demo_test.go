@@ -195,6 +195,7 @@ func fakeDeliver(cfg fakeConfig, r ui.Result) error {
 func demoArgs(t *testing.T, how, dir string, more ...string) []string {
 	t.Helper()
 	t.Setenv("PUNCHSIM_TEST_CLOCK", how)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // a clock under the race detector would dawdle at its end
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
