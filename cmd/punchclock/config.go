@@ -92,7 +92,7 @@ type readerConfig struct {
 
 	Port    string // serial
 	Baud    int    // serial
-	Dialect string // serial, stdin
+	Dialect string // serial
 
 	at mark
 }
@@ -103,14 +103,14 @@ type destinationConfig struct {
 	SecretFile     string // as written; see config.secretPath
 	CallsPerSecond int
 	Batch          int
-	CAFile         string // "", absolute, or beside the file
+	Statuses       []punch.Kind // what is sent; the rest is skipped
+	CAFile         string       // "", absolute, or beside the file
 
 	// transfercard
 	APIBase   string // no slash at the end
 	TokenURL  string
 	ClientID  string
 	AuthStyle string // basic or body
-	Statuses  []punch.Kind
 	IdxBase   string // auto, 0 or 1
 	EmpNoPad  int    // 0 is off
 	UNO       string // "" is off
@@ -173,28 +173,27 @@ func defaultReader(driver string) readerConfig {
 	switch driver {
 	case "serial":
 		return readerConfig{Driver: driver, Baud: 9600, Dialect: "rdm6300"}
-	case "stdin":
-		return readerConfig{Driver: driver, Dialect: "hex-line"}
 	}
 	return readerConfig{Driver: driver}
 }
 
 // defaultDestination fills in what a driver takes for granted.
 func defaultDestination(driver string) destinationConfig {
+	all := slices.Clone(punch.Kinds[:])
 	switch driver {
 	case "transfercard":
 		return destinationConfig{
-			Driver: driver, CallsPerSecond: 25, Batch: 50,
+			Driver: driver, CallsPerSecond: 25, Batch: 50, Statuses: all,
 			APIBase: "https://apis.104api.com.tw/prohrm/1.0", TokenURL: "https://apis.104api.com.tw/oauth2/token",
-			AuthStyle: "basic", Statuses: slices.Clone(punch.Kinds[:]), IdxBase: "auto",
+			AuthStyle: "basic", IdxBase: "auto",
 		}
 	case "feishu":
 		return destinationConfig{
-			Driver: driver, CallsPerSecond: 10, Batch: 50,
+			Driver: driver, CallsPerSecond: 10, Batch: 50, Statuses: all,
 			BaseURL: "https://open.feishu.cn", EmployeeType: "employee_no",
 		}
 	}
-	return destinationConfig{Driver: driver}
+	return destinationConfig{Driver: driver, Statuses: all}
 }
 
 // problem is one thing wrong with the file, and what to write instead.
@@ -451,8 +450,6 @@ func readReader(s *section, have inBuild, c *config) readerConfig {
 			s.bad("baud", fmt.Sprintf("%d baud is not a speed that readers have", v.Baud),
 				"write one of "+strings.Trim(strings.ReplaceAll(fmt.Sprint(bauds), " ", ", "), "[]")+"; most have 9600")
 		}
-	case "stdin":
-		s.oneOf("dialect", &v.Dialect, have.dialects)
 	}
 	s.done()
 	return v
@@ -480,7 +477,6 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 		v.atSecret = s.mark("client_secret_file")
 		s.number("calls_per_second", &v.CallsPerSecond, 1, most104Calls)
 		s.number("batch", &v.Batch, 1, most104Batch)
-		s.kinds("statuses", &v.Statuses)
 		switch n := s.m["idx_base"].(type) { // 0 and 1 also without quotes
 		case int64:
 			s.take("idx_base")
@@ -506,6 +502,7 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 		s.text("creator_id", &v.CreatorID)
 		s.boolean("field_out", &v.FieldOut)
 	}
+	s.kinds("statuses", &v.Statuses)
 	s.text("ca_file", &v.CAFile)
 	v.CAFile = c.beside(v.CAFile)
 	v.atCA = s.mark("ca_file")
@@ -662,6 +659,7 @@ func listenAddress(s string) (loopback bool, err error) {
 type document struct {
 	file     string
 	data     []byte
+	starts   []int // the offset of each line
 	marks    map[string]mark
 	problems problems
 }
@@ -674,9 +672,20 @@ type mark struct{ key, val place }
 
 // place turns an offset into a line and a column counted in characters.
 func (d *document) place(offset int) (line, col int) {
-	head := d.data[:min(max(offset, 0), len(d.data))]
-	start := bytes.LastIndexByte(head, '\n') + 1
-	return 1 + bytes.Count(head, []byte{'\n'}), 1 + utf8.RuneCount(head[start:])
+	if d.starts == nil {
+		d.starts = []int{0}
+		for i, c := range d.data {
+			if c == '\n' {
+				d.starts = append(d.starts, i+1)
+			}
+		}
+	}
+	offset = min(max(offset, 0), len(d.data))
+	line, found := slices.BinarySearch(d.starts, offset)
+	if found {
+		line++
+	}
+	return line, 1 + utf8.RuneCount(d.data[d.starts[line-1]:offset])
 }
 
 // syntax turns go-toml's error into a problem.
@@ -1257,8 +1266,6 @@ func (c *config) show(w io.Writer) error {
 		if r.Driver == "serial" {
 			set("port", r.Port)
 			set("baud", r.Baud)
-		}
-		if r.Dialect != "" {
 			set("dialect", r.Dialect)
 		}
 	}
@@ -1273,11 +1280,6 @@ func (c *config) show(w io.Writer) error {
 			set("client_id", v.ClientID)
 			set("client_secret_file", v.SecretFile)
 			set("auth_style", v.AuthStyle)
-			quoted := make([]string, len(v.Statuses))
-			for i, k := range v.Statuses {
-				quoted[i] = quote(k.String())
-			}
-			fmt.Fprintf(&b, "statuses = [%s]\n", strings.Join(quoted, ", "))
 			set("idx_base", v.IdxBase)
 			set("emp_no_pad", v.EmpNoPad)
 			set("uno", v.UNO)
@@ -1291,6 +1293,11 @@ func (c *config) show(w io.Writer) error {
 		}
 		set("calls_per_second", v.CallsPerSecond)
 		set("batch", v.Batch)
+		quoted := make([]string, len(v.Statuses))
+		for i, k := range v.Statuses {
+			quoted[i] = quote(k.String())
+		}
+		fmt.Fprintf(&b, "statuses = [%s]\n", strings.Join(quoted, ", "))
 		set("ca_file", v.CAFile)
 	}
 	_, err := w.Write(b.Bytes())
@@ -1306,13 +1313,12 @@ name    = "front"                   # in reports and metrics; up to 16 small let
 driver  = "serial"                  # serial: a reader on a serial line or a USB serial adapter
 port    = "/dev/ttyUSB0"            # better the name that never changes, see: ls /dev/serial/by-id
 baud    = 9600                      # 1200 … 115200
-dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, parallax, hex-line, dec-line
+dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, idteck, parallax, hex-line, dec-line
 `
 	case "stdin":
 		return `[[reader]]
 name    = "desk"
 driver  = "stdin"                   # lines typed or piped into the program: for a desk without hardware
-dialect = "hex-line"                # hex-line or dec-line
 `
 	}
 	return ""
@@ -1398,6 +1404,7 @@ creator_id       = ""               # 建立者 who is named as the record's cre
 field_out        = false            # true: 外出 counts as a punch outside the office
 calls_per_second = 10               # at most 50
 batch            = 50               # at most 50
+statuses         = ["in", "out", "go-out", "return"]
 ca_file          = ""
 `
 }

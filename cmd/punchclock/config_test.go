@@ -16,7 +16,7 @@ import (
 var testBuild = inBuild{
 	readers:      []string{"serial", "stdin"},
 	destinations: []string{"transfercard", "feishu"},
-	dialects:     []string{"rdm6300", "id12la", "parallax", "hex-line", "dec-line"},
+	dialects:     []string{"rdm6300", "id12la", "idteck", "parallax", "hex-line", "dec-line"},
 	languages:    []string{"zh-TW", "zh-CN", "en"},
 }
 
@@ -146,11 +146,11 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:14:26: kind "in" is there twice; write it once`,
 			`f:14:32: destination.statuses holds a whole number where a kind belongs; write "in", "out", "go-out" or "return"`,
 		}},
-		{"feishu limits", top + toFeishu + "calls_per_second = 51\nbatch = 51\nemployee_type = \"open_id\"\nstatuses = [\"in\"]\n", []string{
+		{"feishu limits", top + toFeishu + "calls_per_second = 51\nbatch = 51\nemployee_type = \"open_id\"\nidx_base = 0\n", []string{
 			`f:8:20: destination.calls_per_second = 51 is out of range; write a number from 1 to 50`,
 			`f:9:9: destination.batch = 51 is out of range; write a number from 1 to 50`,
 			`f:10:17: employee_type "open_id" is not known; write "employee_no" or "employee_id"`,
-			`f:11:1: unknown key "statuses" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, ca_file`,
+			`f:11:1: unknown key "idx_base" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, statuses, ca_file`,
 		}},
 		{"addresses", top + to104 + "api_base = \"http://apis.104api.com.tw/prohrm/1.0\"\ntoken_url = \"apis.104api.com.tw/oauth2/token\"\n" + toFeishu + "base_url = \"https://u:p@open.feishu.cn/\"\n", []string{
 			`f:8:12: destination.api_base is plain http to another machine; write https://; plain http is for a sandbox on this machine only`,
@@ -165,7 +165,7 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:9:8: a second destination is named "104"; give each destination a name of its own; its position in the outbox hangs on it`,
 		}},
 		{"tables written as a list", top + "reader = [{ name = \"a\", driver = \"stdin\", port = \"x\" }, 5]\n", []string{
-			`f:3:43: unknown key "port" in [[reader]]; write one of: name, driver, dialect`,
+			`f:3:43: unknown key "port" in [[reader]]; write one of: name, driver`,
 			`f:3:57: reader holds a whole number where a table belongs; write [[reader]] on a line of its own`,
 		}},
 	} {
