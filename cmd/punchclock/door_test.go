@@ -150,8 +150,12 @@ func TestThousandPunchesOfAnOutageArriveInOrderUnderTheCeiling(t *testing.T) {
 			t.Fatalf("tap %d: %+v", i, r)
 		}
 	}
-	if s := h.status(); s.Destinations[0].Pending != n || s.Destinations[0].State != "retrying" || s.Destinations[1].Pending != n {
-		t.Errorf("offline: %+v", s.Destinations)
+	h.until(10*time.Second, "both destinations say that they are being retried", func() bool {
+		d := h.status().Destinations
+		return d[0].State == "retrying" && d[1].State == "retrying"
+	})
+	if d := h.status().Destinations; d[0].Pending != n || d[1].Pending != n || d[0].OldestUnsentSeconds <= 0 || d[0].LastError == "" {
+		t.Errorf("offline: %+v", d)
 	}
 	h.openClouds()
 	if out, code := h.run("queue", "retry", "--wait", "--config", h.config); code != 0 {
@@ -183,14 +187,15 @@ func TestKillNineAtAnyMomentLosesNothingAndSendsNothingTwiceUnderTwoIDs(t *testi
 	if testing.Short() {
 		rounds = 3
 	}
-	h := newHouse(t, settings{people: 40, window: "0s", batch: 3})
+	h := newHouse(t, settings{people: 40, window: "0s", batch: 10})
 	h.openClouds()
 	acked := map[string]result{}
 	for round := range rounds {
 		h.start()
-		stop := time.AfterFunc(time.Duration(30+round*37)*time.Millisecond, func() { h.cmd.Process.Kill() })
+		stop := time.AfterFunc(time.Duration(30+round*171)*time.Millisecond, func() { h.cmd.Process.Kill() })
 	taps:
 		for i := 0; ; i++ {
+			time.Sleep(4 * time.Millisecond)
 			if _, err := h.line.Write(devicetest.RDM6300(h.people[(round*7+i)%len(h.people)].card)); err != nil {
 				break
 			}
@@ -217,7 +222,7 @@ func TestKillNineAtAnyMomentLosesNothingAndSendsNothingTwiceUnderTwoIDs(t *testi
 		h.plug()
 	}
 	h.start()
-	h.delivered(20 * time.Second)
+	h.delivered(60 * time.Second)
 	at := map[string]int{}
 	for _, f := range h.fs.Ledger() {
 		at[f.Flow.IdempotentID]++

@@ -54,6 +54,8 @@ type clockwork struct {
 	pins    pinGuard
 	metrics *metrics
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
+
+	network http.RoundTripper // nil is the real one; tests call the clouds in memory
 }
 
 // worker is a destination and what it was configured with.
@@ -300,7 +302,7 @@ func stampOf(r clock.Reading) punch.Stamp {
 
 func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	log := h.log.With("dest", d.Name)
-	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile,
+	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile, Transport: h.network,
 		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) }})
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
