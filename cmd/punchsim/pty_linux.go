@@ -107,6 +107,9 @@ func (l *line) listeningLocked() bool {
 	rc.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(p, 0)
+		for err == unix.EINTR { // a pending signal ends even a poll that does not wait
+			n, err = unix.Poll(p, 0)
+		}
 		up = err == nil && (n == 0 || p[0].Revents&unix.POLLHUP == 0)
 	})
 	if up {

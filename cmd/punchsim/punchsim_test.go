@@ -495,3 +495,31 @@ func TestTapByKeyOnATerminal(t *testing.T) {
 		t.Error("the link stayed behind")
 	}
 }
+
+func TestBadgesOfAFileWaitForAListenerThatLeft(t *testing.T) {
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "reader"), filepath.Join(dir, "badges")
+	if err := os.WriteFile(file, []byte("em:06001259E3\nem:0A1B2C3D01 100ms\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, wait := start(t, "tap", "--port", link, "--file", file, "--stay")
+	until(t, "the port", func() bool { _, err := os.Stat(link); return err == nil })
+	first := openSlave(t, link)
+	if got := read(t, first, 14); !strings.Contains(got, "06001259E3") {
+		t.Errorf("%q", got)
+	}
+	was, err := os.Readlink(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	until(t, "a fresh line", func() bool { now, err := os.Readlink(link); return err == nil && now != was })
+	time.Sleep(200 * time.Millisecond) // past the second badge's turn
+	second := openSlave(t, link)
+	if got := read(t, second, 14); !strings.Contains(got, "0A1B2C3D01") {
+		t.Errorf("%q", got)
+	}
+	if code := wait(); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}

@@ -195,27 +195,31 @@ func readTaps(path string) ([]tapAt, error) {
 	return plan, nil
 }
 
-// tapPlan taps a list once, each badge when somebody listens.
+// tapPlan taps a list once, each badge when somebody listens: a listener that
+// leaves in between loses none.
 func tapPlan(ctx context.Context, io std, r *reader, plan []tapAt) error {
 	for _, t := range plan {
 		if err := sleep(ctx, t.after); err != nil {
 			return err
 		}
-		if err := r.line.waitListener(ctx); err != nil {
-			return err
+		for {
+			if err := r.line.waitListener(ctx); err != nil {
+				return err
+			}
+			// A program that has just opened the port throws away what was in it.
+			if err := r.settle(ctx); err != nil {
+				return err
+			}
+			said, err := r.tap(t.badge)
+			if errors.Is(err, errNobody) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(io.out, said)
+			break
 		}
-		// A program that has just opened the port throws away what was in it.
-		if err := r.settle(ctx); err != nil {
-			return err
-		}
-		what, err := r.tap(t.badge)
-		if err != nil && !errors.Is(err, errNobody) {
-			return err
-		}
-		if err != nil {
-			what = err.Error()
-		}
-		fmt.Fprintln(io.out, what)
 	}
 	return nil
 }
