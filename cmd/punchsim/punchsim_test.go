@@ -516,8 +516,9 @@ func TestBadgesOfAFileWaitForAListenerThatLeft(t *testing.T) {
 	until(t, "a fresh line", func() bool { now, err := os.Readlink(link); return err == nil && now != was })
 	time.Sleep(200 * time.Millisecond) // past the second badge's turn
 	second := openSlave(t, link)
-	if got := read(t, second, 14); !strings.Contains(got, "0A1B2C3D01") {
-		t.Errorf("%q", got)
+	opened := time.Now()
+	if got := read(t, second, 14); !strings.Contains(got, "0A1B2C3D01") || time.Since(opened) < settleTime {
+		t.Errorf("%q after %v", got, time.Since(opened))
 	}
 	if code := wait(); code != 0 {
 		t.Errorf("exit %d: %s", code, out)

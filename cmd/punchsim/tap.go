@@ -203,6 +203,7 @@ func tapPlan(ctx context.Context, io std, r *reader, plan []tapAt) error {
 			return err
 		}
 		for {
+			r.settled = r.settled && r.line.listening()
 			if err := r.line.waitListener(ctx); err != nil {
 				return err
 			}
