@@ -63,7 +63,7 @@ func check(t testing.TB, b *Outbox) {
 	for _, p := range c.Problems {
 		t.Errorf("chain: %s: %s", p.ID, p.What)
 	}
-	if err := checkFile(b.cur.path); err != nil {
+	if err := CheckFile(b.cur.path); err != nil {
 		t.Error(err)
 	}
 }
@@ -355,7 +355,7 @@ func TestUnknownBadgeIsDeliveredOnceTheRosterKnowsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Settle("104", []punch.Verdict{{ID: p.ID, Fate: punch.Refuse, Reason: ReasonUnknownBadge}})
+	b.Settle("104", []punch.Verdict{{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonUnknownBadge}})
 	if n, _ := b.Relink(); n != 0 {
 		t.Errorf("linked %d with an empty roster", n)
 	}

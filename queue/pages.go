@@ -16,7 +16,8 @@ import (
 // what a damaged file still holds.
 //
 // The layout (bbolt's format version 2, little-endian as on every machine we
-// build for): a page is id u64, flags u16, count u16, overflow u32, then elements
+// build for; our page size is always 4096, also where the kernel's is 16384, so
+// that a card may move from one board to another): a page is id u64, flags u16, count u16, overflow u32, then elements
 // of 16 bytes; a branch element is pos u32, ksize u32, pgid u64, a leaf element
 // flags u32, pos u32, ksize u32, vsize u32, pos counting from the element itself.
 // A bucket's value is root u64, sequence u64, and where root is 0 a page follows
@@ -69,7 +70,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	}
 	var newest uint64
 	found := false
-	for _, at := range []int64{0, 4096} {
+	for _, at := range []int64{0, PageSize} {
 		b := make([]byte, 80)
 		if _, err := f.ReadAt(b, at); err != nil {
 			continue
@@ -82,8 +83,8 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 			p.torn = true
 			continue
 		}
-		if ps := le.Uint32(m[8:]); ps != 4096 {
-			return nil, p.damage("page size %d: this program writes 4096", ps)
+		if ps := le.Uint32(m[8:]); ps != PageSize {
+			return nil, p.damage("page size %d: this program writes %d", ps, PageSize)
 		}
 		if tx := le.Uint64(m[48:]); !found || tx > newest {
 			found, newest = true, tx
@@ -93,16 +94,17 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if !found {
 		return nil, p.damage("neither meta page is whole")
 	}
-	p.pageSize = 4096
-	if p.pages > uint64(p.size)/4096 {
-		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*4096)
+	p.pageSize = PageSize
+	if p.pages > uint64(p.size)/PageSize {
+		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*PageSize)
 	}
 	return p, nil
 }
 
-// checkFile reads every page that bbolt would reach and returns Damage for the
-// first thing that is wrong.
-func checkFile(path string) error {
+// CheckFile reads every page of a bbolt file that an Open would reach, and returns
+// *Damage for the first thing that is wrong. Nobody may be writing to the file.
+// The roster's file is checked by it too.
+func CheckFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

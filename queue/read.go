@@ -258,7 +258,7 @@ func (o *Outbox) Relink() (int, error) {
 	again := map[string][]uint64{}
 	for _, c := range o.cursors {
 		for seq, e := range c.parked {
-			if e.reason == ReasonUnknownBadge && !e.again {
+			if e.reason == punch.ReasonUnknownBadge && !e.again {
 				ask[seq] = true
 			}
 		}
@@ -289,7 +289,7 @@ func (o *Outbox) Relink() (int, error) {
 	o.mu.RLock()
 	for dest, c := range o.cursors {
 		for seq := range found {
-			if e, ok := c.parked[seq]; ok && e.reason == ReasonUnknownBadge {
+			if e, ok := c.parked[seq]; ok && e.reason == punch.ReasonUnknownBadge {
 				again[dest] = append(again[dest], seq)
 			}
 		}
@@ -297,9 +297,6 @@ func (o *Outbox) Relink() (int, error) {
 	o.mu.RUnlock()
 	return len(found), o.putLinks(found, again)
 }
-
-// ReasonUnknownBadge is the reason under which a punch waits for the roster.
-const ReasonUnknownBadge = "unknown_badge"
 
 // Settle makes the verdicts of one batch durable in one commit: receipts, parked
 // punches and the position. It may be repeated; what is settled already stays.

@@ -48,6 +48,10 @@ var (
 func bktReceipts(dest string) []byte { return []byte("r/" + dest) }
 func bktParked(dest string) []byte   { return []byte("p/" + dest) }
 
+// PageSize of all our bbolt files, in bytes. The kernel's own would be 16384 on a
+// Pi 5, and twelve more kilobytes written with each page.
+const PageSize = 4096
+
 const (
 	segmentSuffix = ".db"
 	// hotMax records are kept in the hot bucket, and moved to the log between punches.
@@ -102,6 +106,7 @@ func boltOptions(readOnly, noSync bool) *bolt.Options {
 		NoFreelistSync:  true,
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: mapSize,
+		PageSize:        PageSize,
 		NoStatistics:    true,
 	}
 }
@@ -113,7 +118,7 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %s: not the name of a segment", path)
 	}
-	if err := checkFile(path); err != nil {
+	if err := CheckFile(path); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -524,10 +529,10 @@ func (p *pageFile) salvagePage(b, bucket []byte, depth int, fn visitor) {
 
 // salvageLeaves looks at every page of the file on its own, whatever the tree says.
 func salvageLeaves(path string, f *os.File, fn visitor) {
-	p := &pageFile{path: path, f: f, pageSize: 4096, seen: map[uint64]bool{}}
-	b := make([]byte, 4096)
-	for at := int64(0); ; at += 4096 {
-		if n, err := f.ReadAt(b, at); n < 4096 || (err != nil && n == 0) {
+	p := &pageFile{path: path, f: f, pageSize: PageSize, seen: map[uint64]bool{}}
+	b := make([]byte, PageSize)
+	for at := int64(0); ; at += PageSize {
+		if n, err := f.ReadAt(b, at); n < PageSize || (err != nil && n == 0) {
 			return
 		}
 		if binary.LittleEndian.Uint16(b[8:]) != leafFlag {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,6 @@ type archive struct {
 	outbox *queue.Outbox
 	roster *roster.Roster
 	kick   func(dest string)
-	verify func(context.Context, func(done, all uint64)) (queue.Chain, error)
 }
 
 func newControl(h *clockwork) *http.Server {
@@ -148,41 +148,55 @@ func control(cfg *config, write bool) (*controlClient, error) {
 		return cl, err
 	}
 	a := &archive{cfg: cfg, kick: func(string) {}}
-	rosterPath := filepath.Join(cfg.Device.StateDir, "roster.db")
 	if write {
+		if err := becomeOwner(cfg.Device.StateDir); err != nil {
+			return nil, err
+		}
 		if err := os.MkdirAll(cfg.Device.StateDir, 0o700); err != nil {
 			return nil, usage("state directory: %w", err)
 		}
 	}
-	if a.roster, err = roster.Open(rosterPath, roster.Options{ReadOnly: !write}); err != nil && !(errors.Is(err, fs.ErrNotExist) && !write) {
-		return nil, err
+	people := &directory{}
+	done := func() {
+		if a.roster != nil {
+			a.roster.Close()
+		}
+		if a.outbox != nil {
+			a.outbox.Close()
+		}
 	}
-	o := queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: true}
-	if a.roster != nil {
-		o.Who = who(a.roster)
-	}
+	o := queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: !write, Who: people.who}
 	if write {
-		o.ReadOnly = false
 		for _, d := range cfg.Destinations {
 			o.Destinations = append(o.Destinations, d.Name)
 		}
 	}
-	a.outbox, err = queue.Open(o)
-	if err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
-		if a.roster != nil {
-			a.roster.Close()
-		}
+	if a.outbox, err = queue.Open(o); err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
+	a.roster, err = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: !write})
+	if err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
+		done()
+		return nil, err
+	}
+	if a.roster != nil {
+		people.set(a.roster)
+	}
 	mux := a.routes()
-	return &controlClient{http: &http.Client{Transport: inMemory{mux}}, close: func() {
-		if a.outbox != nil {
-			a.outbox.Close()
-		}
-		if a.roster != nil {
-			a.roster.Close()
-		}
-	}}, nil
+	return &controlClient{http: &http.Client{Transport: inMemory{mux}}, close: done}, nil
+}
+
+// becomeOwner gives up root for the account that the state directory belongs to:
+// a file that root left in it could not be opened by the clock.
+func becomeOwner(dir string) error {
+	var st unix.Stat_t
+	if os.Geteuid() != 0 || unix.Stat(dir, &st) != nil || st.Uid == 0 {
+		return nil
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid))); err != nil {
+		return fmt.Errorf("act as the owner of %s: %w", dir, err)
+	}
+	return nil
 }
 
 // inMemory serves a request without a network, the answer as a stream.

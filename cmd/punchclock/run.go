@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 	"punchclock/sync/drain"
+	"punchclock/sync/token"
 	"punchclock/ui"
 	"punchclock/ui/indicator"
 	"punchclock/ui/kiosk"
@@ -61,7 +63,8 @@ type clockwork struct {
 // worker is a destination and what it was configured with.
 type worker struct {
 	*drain.Worker
-	cfg destinationConfig
+	cfg    destinationConfig
+	secret atomic.Pointer[error] // why the secret cannot be read
 }
 
 // run is the whole program in reading order: what is opened, what is built of it,
@@ -79,14 +82,16 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err
 	}
+	people := &directory{}
+	if h.outbox, err = openOutbox(cfg, log, h.clock.Now().BootID, people); err != nil { // its lock covers the roster too
+		return err
+	}
+	defer h.outbox.Close()
 	if h.roster, err = openRoster(cfg, log); err != nil {
 		return err
 	}
 	defer h.roster.Close()
-	if h.outbox, err = openOutbox(cfg, log, h.clock.Now().BootID, h.roster); err != nil {
-		return err
-	}
-	defer h.outbox.Close()
+	people.set(h.roster)
 	h.outbox.OnCommit(h.metrics.commit)
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
@@ -112,7 +117,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	}
 	var readers []device.Reader
 	for _, rc := range cfg.Readers {
-		r, err := newReader(rc, readerParts{log: log.With("reader", rc.Name), stdin: t.stdin})
+		r, err := newReader(rc, readerParts{log: log, stdin: t.stdin})
 		if err != nil {
 			return &exitError{exitUsage, err}
 		}
@@ -162,6 +167,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	log.Info("ready", "last_seq", h.outbox.Stats().LastSeq)
+	debug.FreeOSMemory() // what reading the archive took is not needed again, and giving it back bit by bit wakes the machine
 	var outer sync.WaitGroup
 	for i, r := range readers {
 		outer.Go(func() {
@@ -199,18 +205,29 @@ func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
 		log.Error("the roster was damaged and is empty now: import it again; until then every badge is stored as unknown", "err", err, "kept_as", moved)
 		r, err = roster.Open(path, roster.Options{})
 	}
-	if errors.Is(err, roster.ErrInUse) {
-		return nil, fmt.Errorf("another punchclock runs on %s: %w; stop it first, or look at it with: punchclock status", cfg.Device.StateDir, err)
-	}
 	return r, err
 }
 
-func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *roster.Roster) (*queue.Outbox, error) {
+// directory names the active employee behind a badge, once the roster is open.
+type directory struct{ r atomic.Pointer[roster.Roster] }
+
+func (d *directory) set(r *roster.Roster) { d.r.Store(r) }
+
+func (d *directory) who(b punch.Badge) (string, bool) {
+	r := d.r.Load()
+	if r == nil {
+		return "", false
+	}
+	e, ok := r.ByBadge(b)
+	return e.Number, ok && e.Active
+}
+
+func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *directory) (*queue.Outbox, error) {
 	var names []string
 	for _, d := range cfg.Destinations {
 		names = append(names, d.Name)
 	}
-	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: names, BootID: boot, Who: who(people),
+	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: names, BootID: boot, Who: people.who,
 		Reserve: int64(cfg.Outbox.ReserveMB) << 20, Logger: log})
 	switch {
 	case errors.Is(err, queue.ErrInUse):
@@ -222,14 +239,6 @@ func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *roster.Ros
 }
 
 func outboxDir(cfg *config) string { return filepath.Join(cfg.Device.StateDir, "outbox") }
-
-// who names the active employee behind a badge.
-func who(r *roster.Roster) func(punch.Badge) (string, bool) {
-	return func(b punch.Badge) (string, bool) {
-		e, ok := r.ByBadge(b)
-		return e.Number, ok && e.Active
-	}
-}
 
 func newIndicator(cfg *config, log *slog.Logger) (*indicator.Indicator, error) {
 	c := cfg.Indicator
@@ -316,7 +325,9 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
-	return &worker{drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), d}, nil
+	w := &worker{Worker: drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), cfg: d}
+	w.lookAtSecret(h.cfg)
+	return w, nil
 }
 
 // clockChanged hears of every change of the clock's state. When the time of this
@@ -348,8 +359,24 @@ func (h *clockwork) watchRoster(ctx context.Context) error {
 	}
 }
 
+// lookAtSecret notes whether the secret can be read, for status: a destination
+// without one is misconfigured before the first punch shows it.
+func (w *worker) lookAtSecret(cfg *config) {
+	_, err := readSecret(cfg.secretPath(w.cfg.SecretFile))
+	w.secret.Store(&err)
+}
+
+// status is the engine's, unless that has had nothing to do yet.
+func (w *worker) status() drain.Status {
+	st := w.Status()
+	if err := *w.secret.Load(); err != nil && st.State == drain.OK {
+		st.State, st.LastError = token.Misconfigured, err.Error()+"; put the secret there, nothing needs a restart"
+	}
+	return st
+}
+
 // watchSecrets wakes a destination that waits for a person when its secret file
-// has changed. It looks only while one waits.
+// has changed. It looks at files only while one waits.
 func (h *clockwork) watchSecrets(ctx context.Context) error {
 	const every = 5 * time.Second
 	type seen struct {
@@ -373,9 +400,10 @@ func (h *clockwork) watchSecrets(ctx context.Context) error {
 		case <-time.After(every):
 		}
 		for _, w := range h.workers {
-			if st := w.Status().State; st == drain.OK || st == drain.Retrying {
+			if st := w.status().State; st == drain.OK || st == drain.Retrying {
 				continue
 			}
+			w.lookAtSecret(h.cfg)
 			if now := stat(w); now != last[w.cfg.Name] {
 				last[w.cfg.Name] = now
 				h.log.Info("the secret file has changed: trying again", "dest", w.cfg.Name)

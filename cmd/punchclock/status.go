@@ -91,7 +91,7 @@ func (h *clockwork) status() status {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
 	}
 	for _, w := range h.workers {
-		st, d := w.Status(), b.Destinations[w.cfg.Name]
+		st, d := w.status(), b.Destinations[w.cfg.Name]
 		s.Destinations = append(s.Destinations, destinationStatus{Name: w.cfg.Name, Driver: w.cfg.Driver, State: st.State, Pending: d.Pending, Parked: d.Parked,
 			OldestUnsentSeconds: d.Oldest.Round(time.Millisecond).Seconds(), LastError: st.LastError, LastSuccess: h.when(st.LastSuccess)})
 	}

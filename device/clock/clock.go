@@ -161,8 +161,8 @@ type Clock struct {
 }
 
 // New reads the state file and judges the clock for the first time. It returns an
-// error when a person must act: an unknown trust, or a machine that does not let
-// the program ask the kernel.
+// error for an unknown trust or a machine without a boot id. A kernel that may not
+// be asked is logged, and taken for one whose clock nobody has set.
 func New(cfg Config) (*Clock, error) {
 	src, err := system()
 	if err != nil {
@@ -184,7 +184,8 @@ func open(cfg Config, src source) (*Clock, error) {
 		return nil, fmt.Errorf("clock: trust %q: use auto or system", cfg.Trust)
 	}
 	if _, err := src.kernel(); err != nil && c.trust == Auto {
-		return nil, fmt.Errorf("clock: %w; allow the call (in a systemd unit: no ProtectClock, and adjtimex in SystemCallFilter), or set trust = \"system\"", err)
+		// Punches are taken all the same, and held: that loses nothing.
+		c.log.Error("the kernel does not say whether the clock is right; punches are held: allow the call (in a systemd unit: no ProtectClock, and adjtimex in SystemCallFilter), or set trust = \"system\"", "err", err)
 	}
 	c.load()
 	c.askChip()

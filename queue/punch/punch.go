@@ -365,6 +365,12 @@ type Verdict struct {
 	Resent   bool   // an earlier send had an unknown result: the far side may hold it twice
 }
 
+// Reasons for which a punch waits for a person whatever the destination says.
+const (
+	ReasonUnknownBadge  = "unknown_badge"  // the roster knows nobody with this badge yet
+	ReasonTimeUncertain = "time_uncertain" // the clock was unset, and that boot never learned the time
+)
+
 // Receipt is the state of one punch at one destination, as stored.
 type Receipt struct {
 	State    DeliveryState

@@ -72,6 +72,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"punchclock/queue"
 	"punchclock/queue/punch"
 )
 
@@ -201,8 +202,12 @@ func Open(path string, o Options) (*Roster, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("roster: open: %w", err)
 	}
-	if err := checkPages(path); err != nil {
-		return nil, err
+	if err := queue.CheckFile(path); err != nil {
+		var d *queue.Damage
+		if errors.As(err, &d) {
+			return nil, &Damaged{path, err}
+		}
+		return nil, fmt.Errorf("roster: open: %w", err)
 	}
 	r := &Roster{path: path, changed: make(chan struct{})}
 	var f *os.File
@@ -246,7 +251,7 @@ func boltOptions(o Options) *bolt.Options {
 		Timeout:      cmp.Or(o.Timeout, 2*time.Second),
 		ReadOnly:     o.ReadOnly,
 		FreelistType: bolt.FreelistMapType,
-		PageSize:     4096, // the same on kernels with larger pages
+		PageSize:     queue.PageSize,
 		// The freelist is stored. Without it bbolt walks the file at Open in a
 		// goroutine of its own, where its panic over a damaged page ends the
 		// process and guard cannot help.

@@ -23,10 +23,6 @@ const (
 	Retrying = "retrying" // an outage, or told to wait: it heals by itself
 )
 
-// UnknownBadge is the reason of a punch that is parked because the roster knows
-// nobody with its badge.
-const UnknownBadge = "unknown_badge"
-
 const (
 	batchDefault = 50
 	probeFirst   = 5 * time.Minute // after a Denied; 5, 10, then always 15 min
@@ -175,7 +171,11 @@ func (w *Worker) sort(batch []punch.Punch) (decided []punch.Verdict, offer []pun
 			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Skip})
 		case p.Employee == "":
 			w.log.Info("punch parked, nobody has its badge yet", "punch", p.ID)
-			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: UnknownBadge})
+			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonUnknownBadge})
+		case p.Uncertain:
+			w.log.Warn("punch parked, its time was never learned: a person must decide", "punch", p.ID)
+			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonTimeUncertain,
+				Message: fmt.Sprintf("the clock was not set: it said %s, %s after that boot", p.Stamp.Wall.UTC().Format(time.DateTime), p.Stamp.Uptime.Round(time.Second))})
 		default:
 			offer = append(offer, p)
 		}
@@ -210,7 +210,7 @@ func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) [
 			continue
 		}
 		delete(w.sends, p.ID)
-		v.Attempts, v.Resent = s.tries, s.uncertain
+		v.Attempts, v.Resent = s.tries, v.Resent || s.uncertain
 		if v.Fate == punch.Refuse {
 			w.log.Warn("punch refused and parked", "punch", p.ID, "reason", v.Reason, "attempt", v.Attempts)
 		}

@@ -431,12 +431,25 @@ func TestAnUnknownBadgeIsParkedUnsent(t *testing.T) {
 		ps[1].Badge = "em:0A1B2C3D4E"
 		r.log.Append(ps...)
 		synctest.Wait()
-		want := punch.Verdict{ID: ps[1].ID, Fate: punch.Refuse, Reason: drain.UnknownBadge}
+		want := punch.Verdict{ID: ps[1].ID, Fate: punch.Refuse, Reason: punch.ReasonUnknownBadge}
 		if v := r.log.Verdicts("104"); v[ps[1].ID] != want || len(v) != 3 || len(r.far.took()) != 2 {
 			t.Errorf("%+v", v)
 		}
 		if r.lines.count("0A1B2C3D4E") != 0 {
 			t.Error("the log holds a full badge number")
+		}
+	})
+}
+
+func TestAPunchWhoseTimeWasNeverLearnedIsParkedUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, &far{}, &draintest.Log{}, nil)
+		ps := punches(1, 3)
+		ps[1].Uncertain = true
+		r.log.Append(ps...)
+		synctest.Wait()
+		if v := r.log.Verdicts("104"); v[ps[1].ID].Reason != punch.ReasonTimeUncertain || v[ps[1].ID].Fate != punch.Refuse || len(r.far.took()) != 2 {
+			t.Errorf("%+v", v)
 		}
 	})
 }
