@@ -214,7 +214,10 @@ func (o *Outbox) openFiles() error {
 			return fmt.Errorf("outbox: %w", err)
 		}
 	}
-	for {
+	for mends := 0; ; mends++ {
+		if mends > 4 {
+			return fmt.Errorf("outbox: what was mended is damaged again: %s", o.Incident())
+		}
 		firsts, err := listSegments(dir)
 		if err != nil {
 			return fmt.Errorf("outbox: %w", err)
@@ -249,7 +252,14 @@ func (o *Outbox) openFiles() error {
 		o.cur = seg
 		o.firsts = firsts
 		if err := o.load(); err != nil {
-			return err
+			if !isDamage(err) || o.opt.ReadOnly {
+				return err
+			}
+			o.cur = nil
+			if err := errors.Join(seg.db.Close(), o.mend(path, err, true)); err != nil {
+				return err
+			}
+			continue
 		}
 		if torn && !o.opt.ReadOnly {
 			if err := o.rollForward(path); err != nil {
@@ -307,11 +317,9 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 		records: s.records, links: s.links, boots: s.boots}
 	for _, dest := range o.opt.Destinations {
 		if _, ok := c.pos[dest]; !ok {
-			// Better sent twice than not at all: every record here is offered again.
-			if c.pos == nil {
-				c.pos = map[string]position{}
+			if newest {
+				c.pos[dest] = o.earlier(dest)
 			}
-			c.pos[dest] = position{seq: first - 1}
 		}
 	}
 	if err := createSegment(o.opt.Dir, first, c, o.opt); err != nil {
@@ -377,7 +385,7 @@ func (o *Outbox) rollForward(path string) error {
 func (o *Outbox) jump(next uint64) error {
 	h := afterDamage(o.opt.Device, next)
 	err := o.cur.db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bktMeta).Put(keyHead, encodeHead(next-1, h))
+		return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(next-1, h))
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -395,23 +403,27 @@ func (o *Outbox) load() error {
 			}
 		}
 		meta := tx.Bucket(bktMeta)
-		if d := string(meta.Get(keyDevice)); d != o.opt.Device {
+		if b, ok := getSealed(meta, keyDevice); ok && string(b) != o.opt.Device {
+			d := string(b)
 			if o.opt.Device != "" {
 				return fmt.Errorf("outbox: %s holds the punches of device %q, the configuration says %q: "+
 					"give this device its own state_dir, or put the id back: %w", o.opt.Dir, d, o.opt.Device, ErrOtherDevice)
 			}
 			o.opt.Device = d
 		}
-		m, _ := binary.Uvarint(meta.Get(keyMonth))
-		o.month = int(m)
+		o.month = 0
+		if b, ok := getSealed(meta, keyMonth); ok {
+			m, _ := binary.Uvarint(b)
+			o.month = int(m)
+		}
 		last, value := o.cur.lastSeq(tx)
 		o.head = last
 		if value != nil {
 			o.headHash = hashRecord(last, value)
-		} else if p := meta.Get(keyPrev); len(p) == 32 {
+		} else if p, ok := getSealed(meta, keyPrev); ok && len(p) == 32 {
 			o.headHash = [32]byte(p)
 		}
-		if h := meta.Get(keyHead); len(h) == 40 {
+		if h, ok := getSealed(meta, keyHead); ok && len(h) == 40 {
 			if seq := binary.BigEndian.Uint64(h); seq >= last {
 				o.head, o.headHash = seq, [32]byte(h[8:])
 			}
@@ -427,24 +439,42 @@ func (o *Outbox) load() error {
 		if o.opt.ReadOnly && len(names) == 0 {
 			tx.Bucket(bktPos).ForEach(func(k, _ []byte) error { names = append(names, string(k)); return nil })
 		}
+		whole := true // nothing among the positions is damaged, not even a name
+		tx.Bucket(bktPos).ForEach(func(k, v []byte) error {
+			if _, ok := unseal(k, v); !ok {
+				whole = false
+			}
+			return nil
+		})
 		for _, dest := range names {
-			c := &cursor{pos: position{seq: o.head}, parked: map[uint64]parkedEntry{}}
+			c := &cursor{parked: map[uint64]parkedEntry{}}
 			o.cursors[dest] = c
-			if v := tx.Bucket(bktPos).Get([]byte(dest)); v != nil {
-				p, err := decodePosition(v)
-				if err != nil {
-					o.say("the position of destination %s is damaged: everything in the newest file is offered again", dest)
-					p = position{seq: o.cur.first - 1}
-				}
+			v, ok := getSealed(tx.Bucket(bktPos), []byte(dest))
+			if p, err := decodePosition(v); ok && err == nil {
 				c.pos = p
+			} else if whole && tx.Bucket(bktPos).Get([]byte(dest)) == nil && tx.Bucket(bktReceipts(dest)) == nil {
+				c.pos = position{seq: o.head} // never here before
+			} else {
+				c.pos = o.earlier(dest)
+				o.say("the position of destination %s is damaged: what was stored after number %d is offered again", dest, c.pos.seq)
 			}
 			if b := tx.Bucket(bktParked(dest)); b != nil {
 				b.ForEach(func(k, v []byte) error {
-					if e, err := decodeParked(v); err == nil && len(k) == 8 {
-						c.parked[binary.BigEndian.Uint64(k)] = e
-						if e.again {
-							c.again++
+					if len(k) != 8 {
+						return nil
+					}
+					seq := binary.BigEndian.Uint64(k)
+					body, ok := unseal(k, v)
+					e, err := decodeParked(body)
+					if !ok || err != nil { // whatever it was parked for: ask again
+						if seq == 0 || seq > o.head {
+							return nil
 						}
+						e = parkedEntry{again: true, first: time.Now(), last: time.Now()}
+					}
+					c.parked[seq] = e
+					if e.again {
+						c.again++
 					}
 					return nil
 				})
@@ -476,7 +506,7 @@ func (o *Outbox) load() error {
 	var fresh []string
 	o.cur.db.View(func(tx *bolt.Tx) error {
 		for dest := range o.cursors {
-			if tx.Bucket(bktPos).Get([]byte(dest)) == nil {
+			if _, ok := getSealed(tx.Bucket(bktPos), []byte(dest)); !ok {
 				fresh = append(fresh, dest)
 			}
 		}
@@ -487,7 +517,7 @@ func (o *Outbox) load() error {
 	}
 	err = o.cur.db.Update(func(tx *bolt.Tx) error {
 		for _, dest := range fresh {
-			if err := tx.Bucket(bktPos).Put([]byte(dest), o.cursors[dest].pos.encode()); err != nil {
+			if err := putSealed(tx.Bucket(bktPos), []byte(dest), o.cursors[dest].pos.encode()); err != nil {
 				return err
 			}
 		}
@@ -499,11 +529,46 @@ func (o *Outbox) load() error {
 	return nil
 }
 
+// earlier returns a position that a destination had for certain: the one that the
+// segment before was left with. Better sent twice than not at all.
+func (o *Outbox) earlier(dest string) (p position) {
+	firsts, err := listSegments(o.opt.Dir)
+	if err != nil || len(firsts) == 0 {
+		return position{}
+	}
+	p.seq = firsts[0] - 1
+	for i := len(firsts) - 1; i >= 0; i-- {
+		if o.cur != nil && firsts[i] >= o.cur.first {
+			continue
+		}
+		seg, err := openSegment(segmentPath(o.opt.Dir, firsts[i]), true, false)
+		if err != nil {
+			continue
+		}
+		found := false
+		seg.db.View(func(tx *bolt.Tx) error {
+			if b := tx.Bucket(bktPos); b != nil {
+				if v, ok := getSealed(b, []byte(dest)); ok {
+					if q, err := decodePosition(v); err == nil {
+						p, found = q, true
+					}
+				}
+			}
+			return nil
+		})
+		seg.db.Close()
+		if found {
+			break
+		}
+	}
+	return p
+}
+
 // loadLinks reads what one segment knows of people and boots beside its records.
 func (o *Outbox) loadLinks(tx *bolt.Tx) {
 	if b := tx.Bucket(bktLinks); b != nil {
 		b.ForEach(func(k, v []byte) error {
-			if len(k) == 8 {
+			if v, ok := unseal(k, v); ok && len(k) == 8 {
 				o.links[binary.BigEndian.Uint64(k)] = string(v)
 			}
 			return nil
@@ -511,7 +576,7 @@ func (o *Outbox) loadLinks(tx *bolt.Tx) {
 	}
 	if b := tx.Bucket(bktBoots); b != nil {
 		b.ForEach(func(k, v []byte) error {
-			if len(k) == 16 && len(v) == 8 {
+			if v, ok := unseal(k, v); ok && len(k) == 16 && len(v) == 8 {
 				o.boots[[16]byte(k)] = int64(binary.BigEndian.Uint64(v))
 			}
 			return nil
@@ -686,7 +751,7 @@ func (o *Outbox) commit(group []*request) {
 					return err
 				}
 			}
-			return tx.Bucket(bktMeta).Put(keyHead, encodeHead(seq, prev))
+			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(seq, prev))
 		})
 		if err == nil {
 			if move {
@@ -845,6 +910,9 @@ func (o *Outbox) reopen() error {
 	if err != nil {
 		o.cur.db.Close()
 		o.cur = nil
+		if isDamage(err) { // the next punch comes this way again, and finds it mended
+			err = errors.Join(err, o.mend(path, err, true))
+		}
 		return err
 	}
 	was := o.broken
@@ -1006,7 +1074,7 @@ func (o *Outbox) Tidy() error {
 	case now == 0 || head < first:
 	case month == 0: // the first record that knows the month names the segment's
 		if err := o.update(func(tx *bolt.Tx) error {
-			return tx.Bucket(bktMeta).Put(keyMonth, binary.AppendUvarint(nil, uint64(now)))
+			return putSealed(tx.Bucket(bktMeta), keyMonth, binary.AppendUvarint(nil, uint64(now)))
 		}); err != nil {
 			return err
 		}
@@ -1041,14 +1109,17 @@ func (o *Outbox) roll(month int) error {
 			if _, ok := c.pos[dest]; ok {
 				return nil
 			}
+			v, ok := unseal(k, v)
 			p, err := decodePosition(v)
-			if err != nil {
+			if !ok || err != nil {
 				return nil
 			}
 			c.pos[dest], c.parked[dest] = p, map[uint64][]byte{}
 			if b := tx.Bucket(bktParked(dest)); b != nil {
 				return b.ForEach(func(k, v []byte) error {
-					c.parked[dest][binary.BigEndian.Uint64(k)] = append([]byte(nil), v...)
+					if v, ok := unseal(k, v); ok && len(k) == 8 {
+						c.parked[dest][binary.BigEndian.Uint64(k)] = append([]byte(nil), v...)
+					}
 					return nil
 				})
 			}
@@ -1157,7 +1228,7 @@ func (o *Outbox) writable() error {
 		return o.update(func(tx *bolt.Tx) error {
 			o.mu.RLock()
 			defer o.mu.RUnlock()
-			return tx.Bucket(bktMeta).Put(keyHead, encodeHead(o.head, o.headHash))
+			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(o.head, o.headHash))
 		})
 	}
 	var st syscall.Statfs_t
@@ -1186,7 +1257,7 @@ func (o *Outbox) SetBootTime(boot [16]byte, began time.Time) error {
 		if tx.Bucket(bktBoots).Get(boot[:]) != nil {
 			return nil
 		}
-		return tx.Bucket(bktBoots).Put(boot[:], binary.BigEndian.AppendUint64(nil, uint64(ms)))
+		return putSealed(tx.Bucket(bktBoots), boot[:], binary.BigEndian.AppendUint64(nil, uint64(ms)))
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: boot time: %w", err)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -112,9 +113,12 @@ func TestStoredFormIsTheGoldenOne(t *testing.T) {
 		{first: 60, last: 60, Receipt: punch.Receipt{State: punch.Parked, Attempts: 1, Reason: "emp_no_unknown", Message: "員工編號不存在"}},
 	}
 	at := time.UnixMilli(1_790_000_000_123)
-	got := fmt.Sprintf("record 8\n%x\nrecord 9\n%x\nhash 9\n%x\nreceipts\n%x\nposition\n%x\nparked\n%x\n", plain, other, hashRecord(9, other), encodeReceipts(at, groups),
-		position{seq: 57, runs: []run{{60, 60}, {70, 300}}}.encode(),
-		parkedEntry{again: true, first: at, last: at.Add(time.Hour), tries: 2, reason: "emp_no_unknown", message: "員工編號不存在"}.encode())
+	sealed := func(k, v []byte) []byte {
+		return binary.BigEndian.AppendUint32(v, checksum(k, v))
+	}
+	got := fmt.Sprintf("record 8\n%x\nrecord 9\n%x\nhash 9\n%x\nreceipts\n%x\nposition\n%x\nparked\n%x\n", plain, other, hashRecord(9, other), sealed(append(seqKey(8), seqKey(1)...), encodeReceipts(at, groups)),
+		sealed([]byte("104"), position{seq: 57, runs: []run{{60, 60}, {70, 300}}}.encode()),
+		sealed(seqKey(60), parkedEntry{again: true, first: at, last: at.Add(time.Hour), tries: 2, reason: "emp_no_unknown", message: "員工編號不存在"}.encode()))
 	name := filepath.Join("testdata", "stored-form.golden")
 	want, err := os.ReadFile(name)
 	if os.IsNotExist(err) && os.Getenv("UPDATE_GOLDEN") != "" {

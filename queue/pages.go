@@ -114,7 +114,7 @@ func CheckFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return p.walk(p.root, nil, 0, nil)
+	return p.walk(p.root, nil, span{}, 0, nil)
 }
 
 // tornMeta reports whether one of the two meta pages is damaged, so that bbolt
@@ -166,8 +166,12 @@ func (p *pageFile) page(id uint64) ([]byte, error) {
 // An error ends the walk.
 type visitor func(bucket, k, v []byte) error
 
+// span bounds the keys of a subtree: at least from, below to; nil is no bound.
+// bbolt's own walk at Open hangs over a key that lies outside.
+type span struct{ from, to []byte }
+
 // walk visits a tree of pages.
-func (p *pageFile) walk(id uint64, bucket []byte, depth int, fn visitor) error {
+func (p *pageFile) walk(id uint64, bucket []byte, keys span, depth int, fn visitor) error {
 	if depth > maxDepth {
 		return p.damage("pages nest deeper than %d", maxDepth)
 	}
@@ -175,11 +179,11 @@ func (p *pageFile) walk(id uint64, bucket []byte, depth int, fn visitor) error {
 	if err != nil {
 		return err
 	}
-	return p.elements(b, id, bucket, depth, fn)
+	return p.elements(b, id, bucket, keys, depth, fn)
 }
 
 // elements visits one page, which may be one inside a bucket's value.
-func (p *pageFile) elements(b []byte, id uint64, bucket []byte, depth int, fn visitor) error {
+func (p *pageFile) elements(b []byte, id uint64, bucket []byte, keys span, depth int, fn visitor) error {
 	if len(b) < pageHeader {
 		return p.damage("page %d: a bucket kept inside is too short", id)
 	}
@@ -195,6 +199,7 @@ func (p *pageFile) elements(b []byte, id uint64, bucket []byte, depth int, fn vi
 		return p.damage("page %d: a branch without elements", id)
 	}
 	var last []byte
+	var child uint64 // of the branch element before: its span ends where the next begins
 	for i := range count {
 		at := pageHeader + i*elemSize
 		e := b[at:]
@@ -209,16 +214,25 @@ func (p *pageFile) elements(b []byte, id uint64, bucket []byte, depth int, fn vi
 			return p.damage("page %d: element %d lies outside", id, i)
 		}
 		k, v := b[from:from+ks], b[from+ks:from+ks+vs]
-		if i > 0 && string(last) >= string(k) {
+		if i > 0 && string(last) >= string(k) || i == 0 && keys.from != nil && string(keys.from) > string(k) || keys.to != nil && string(k) >= string(keys.to) {
 			return p.damage("page %d: element %d is out of order", id, i)
 		}
-		last = k
 		if flags == branchFlag {
-			if err := p.walk(le.Uint64(e[8:]), bucket, depth+1, fn); err != nil {
-				return err
+			if i > 0 {
+				if err := p.walk(child, bucket, span{last, k}, depth+1, fn); err != nil {
+					return err
+				}
 			}
+			child = le.Uint64(e[8:])
+			if i == count-1 {
+				if err := p.walk(child, bucket, span{k, keys.to}, depth+1, fn); err != nil {
+					return err
+				}
+			}
+			last = k
 			continue
 		}
+		last = k
 		switch ef := le.Uint32(e); {
 		case ef == bucketFlag:
 			if len(v) < pageHeader {
@@ -226,9 +240,9 @@ func (p *pageFile) elements(b []byte, id uint64, bucket []byte, depth int, fn vi
 			}
 			var err error
 			if root := le.Uint64(v); root != 0 {
-				err = p.walk(root, k, depth+1, fn)
+				err = p.walk(root, k, span{}, depth+1, fn)
 			} else {
-				err = p.elements(v[16:], id, k, depth+1, fn)
+				err = p.elements(v[16:], id, k, span{}, depth+1, fn)
 			}
 			if err != nil {
 				return err

@@ -199,10 +199,10 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 	err := o.write(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bktLinks)
 		for seq, e := range found {
-			if b.Get(seqKey(seq)) != nil {
+			if _, ok := getSealed(b, seqKey(seq)); ok {
 				continue
 			}
-			if err := b.Put(seqKey(seq), []byte(e)); err != nil {
+			if err := putSealed(b, seqKey(seq), []byte(e)); err != nil {
 				return err
 			}
 		}
@@ -242,7 +242,7 @@ func putParked(tx *bolt.Tx, dest string, m map[uint64]parkedEntry) error {
 		return err
 	}
 	for seq, e := range m {
-		if err := b.Put(seqKey(seq), e.encode()); err != nil {
+		if err := putSealed(b, seqKey(seq), e.encode()); err != nil {
 			return err
 		}
 	}
@@ -352,7 +352,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 	}
 	groups = joinGroups(groups)
 	err := o.write(func(tx *bolt.Tx) error {
-		if err := tx.Bucket(bktPos).Put([]byte(dest), pos.encode()); err != nil {
+		if err := putSealed(tx.Bucket(bktPos), []byte(dest), pos.encode()); err != nil {
 			return err
 		}
 		if len(park) > 0 {
@@ -376,7 +376,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		if err != nil {
 			return err
 		}
-		return r.Put(append(seqKey(groups[0].first), seqKey(n)...), encodeReceipts(now, groups))
+		return putSealed(r, append(seqKey(groups[0].first), seqKey(n)...), encodeReceipts(now, groups))
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: settle %s: %w", dest, err)
@@ -728,8 +728,9 @@ func (r *receiptReader) fill(s *receiptCursor, seq uint64) error {
 					return nil
 				}
 				n++
-				gs, err := decodeReceipts(v)
-				if err != nil {
+				body, ok := unseal(k, v)
+				gs, err := decodeReceipts(body)
+				if !ok || err != nil {
 					continue // the records are what counts; this one's state falls back
 				}
 				for _, g := range gs {

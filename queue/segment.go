@@ -168,15 +168,15 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 		}
 		meta := tx.Bucket(bktMeta)
 		if err := errorsOf(
-			meta.Put(keyDevice, []byte(c.device)),
-			meta.Put(keyPrev, c.prev[:]),
-			meta.Put(keyMonth, binary.AppendUvarint(nil, uint64(c.month))),
-			meta.Put(keyHead, encodeHead(first-1, c.prev)),
+			putSealed(meta, keyDevice, []byte(c.device)),
+			putSealed(meta, keyPrev, c.prev[:]),
+			putSealed(meta, keyMonth, binary.AppendUvarint(nil, uint64(c.month))),
+			putSealed(meta, keyHead, encodeHead(first-1, c.prev)),
 		); err != nil {
 			return err
 		}
 		for dest, p := range c.pos {
-			if err := tx.Bucket(bktPos).Put([]byte(dest), p.encode()); err != nil {
+			if err := putSealed(tx.Bucket(bktPos), []byte(dest), p.encode()); err != nil {
 				return err
 			}
 		}
@@ -186,18 +186,18 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 				return err
 			}
 			for seq, v := range m {
-				if err := b.Put(seqKey(seq), v); err != nil {
+				if err := putSealed(b, seqKey(seq), v); err != nil {
 					return err
 				}
 			}
 		}
 		for seq, e := range c.links {
-			if err := tx.Bucket(bktLinks).Put(seqKey(seq), []byte(e)); err != nil {
+			if err := putSealed(tx.Bucket(bktLinks), seqKey(seq), []byte(e)); err != nil {
 				return err
 			}
 		}
 		for id, ms := range c.boots {
-			if err := tx.Bucket(bktBoots).Put(id[:], binary.BigEndian.AppendUint64(nil, uint64(ms))); err != nil {
+			if err := putSealed(tx.Bucket(bktBoots), id[:], binary.BigEndian.AppendUint64(nil, uint64(ms))); err != nil {
 				return err
 			}
 		}
@@ -241,7 +241,7 @@ func putRecords(tx *bolt.Tx, records map[uint64][]byte) error {
 	}
 	if n := len(seqs); n > 0 {
 		last := seqs[n-1]
-		return tx.Bucket(bktMeta).Put(keyHead, encodeHead(last, hashRecord(last, records[last])))
+		return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(last, hashRecord(last, records[last])))
 	}
 	return nil
 }
@@ -254,6 +254,25 @@ func errorsOf(errs ...error) error {
 	}
 	return nil
 }
+
+// All that is stored beside records carries a checksum too, over its key and its
+// value: a position with one bit flipped would pass over punches that nobody sent.
+func putSealed(b *bolt.Bucket, k, v []byte) error {
+	return b.Put(k, binary.BigEndian.AppendUint32(append([]byte(nil), v...), checksum(k, v)))
+}
+
+// unseal returns the value without its checksum; ok is false where it is damaged
+// or absent.
+func unseal(k, v []byte) (_ []byte, ok bool) {
+	if len(v) < 4 {
+		return nil, false
+	}
+	body := v[:len(v)-4]
+	return body, checksum(k, body) == binary.BigEndian.Uint32(v[len(v)-4:])
+}
+
+// getSealed is Get and unseal in one.
+func getSealed(b *bolt.Bucket, k []byte) (_ []byte, ok bool) { return unseal(k, b.Get(k)) }
 
 func encodeHead(seq uint64, hash [32]byte) []byte { return append(seqKey(seq), hash[:]...) }
 
@@ -418,17 +437,19 @@ func salvage(path, device string) (*salvaged, error) {
 	tree := true                    // what the tree leads to was committed; a page by itself may be stale
 	take := func(bucket, k, v []byte) error {
 		name := string(bucket)
+		raw := v
+		v, sealed := unseal(k, v)
 		switch {
-		case len(k) == 8 && len(v) > 60 && v[0] == recordVersion:
+		case len(k) == 8 && len(raw) > 60 && raw[0] == recordVersion && !strings.HasPrefix(name, "p/"):
 			seq := binary.BigEndian.Uint64(k)
-			if _, err := decodeRecord(device, seq, v); err == nil {
-				cp := append([]byte(nil), v...)
+			if _, err := decodeRecord(device, seq, raw); err == nil {
+				cp := append([]byte(nil), raw...)
 				if tree {
 					s.records[seq] = cp
 				}
 				others[seq] = append(others[seq], cp)
 			}
-		case !tree:
+		case !tree, !sealed:
 		case name == string(bktPos):
 			if p, err := decodePosition(v); err == nil {
 				s.pos[string(k)] = p
