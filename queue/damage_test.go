@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -229,13 +230,18 @@ func TestNoFlippedBitIsEverDelivered(t *testing.T) {
 	whole, _ := os.ReadFile(file)
 	mark, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "high-water"))
 	used := usedBytes(t, file)
+	base := t.TempDir()
 	for range rounds {
-		dir := t.TempDir()
+		dir := filepath.Join(base, "outbox")
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
 		b := append([]byte(nil), whole...)
 		at := rng.Int64N(used * 8)
 		b[at/8] ^= 1 << (at % 8)
-		os.WriteFile(segmentPath(dir, 1), b, 0o600)
-		os.WriteFile(filepath.Join(dir, "high-water"), mark, 0o600)
+		if err := errors.Join(os.WriteFile(segmentPath(dir, 1), b, 0o600), os.WriteFile(filepath.Join(dir, "high-water"), mark, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 		kept := afterwards(t, dir, n)
 		if kept < n-hotMax-26 { // at worst one whole page of records hangs on the bit
 			t.Errorf("bit %d of page %d: %d of %d kept", at%(8*4096), at/8/4096, kept, n)

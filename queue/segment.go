@@ -62,6 +62,8 @@ const (
 	// the file system to find and journal new space. About 40,000 punches. The next
 	// are written when a quarter of them is left.
 	growBy = 8 << 20
+	// growLeast is what a commit adds by itself when none were written.
+	growLeast = 256 << 10
 	// mapSize is mapped from the start, beyond the end of the file, so that a long
 	// read never stands in the way of a commit that needs more pages. A full
 	// segment is some 40 MB.
@@ -130,6 +132,7 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: open %s: %w", path, err)
 	}
+	db.AllocSize = growLeast
 	return &segment{path: path, first: first, db: db}, nil
 }
 
@@ -160,6 +163,7 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("outbox: create %s: %w", tmp, err)
 	}
+	db.AllocSize = PageSize // what bbolt adds is a hole, not written zeros
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, n := range [][]byte{bktMeta, bktHot, bktLog, bktPos, bktLinks, bktBoots} {
 			if _, err := tx.CreateBucket(n); err != nil {

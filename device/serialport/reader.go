@@ -57,9 +57,8 @@ type Reader struct {
 }
 
 type downState struct {
-	told  bool // the event was sent
-	since time.Time
-	last  string // message that was logged last
+	told bool   // the event was sent
+	last string // message that was logged last
 }
 
 var _ device.Reader = (*Reader)(nil)
@@ -240,31 +239,28 @@ func (r *Reader) tell(ctx context.Context, out chan<- device.Event, f frame) {
 }
 
 func (r *Reader) tellUp(ctx context.Context, out chan<- device.Event, at time.Time) {
-	if r.down.told {
-		r.log.Info("reader is back", "down_for", at.Sub(r.down.since).Round(time.Millisecond))
-	} else {
-		r.log.Info("reader is up")
-	}
 	r.down = downState{}
 	send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Up, First: at, Last: at})
 }
 
-// tellDown logs each message that differs from the one before, and sends Down
-// once until the reader is up again.
+// tellDown sends Down once until the reader is up again; whoever gets it says so.
+// What keeps the reader away may change: the log hears of each message that
+// differs from the one before.
 func (r *Reader) tellDown(ctx context.Context, out chan<- device.Event, err error) {
 	if r.cfg.Port != "" {
 		err = fmt.Errorf("%s: %w", r.cfg.Port, err)
 	}
 	err = fmt.Errorf("reader %s: %w", r.cfg.Name, err)
-	if msg := err.Error(); msg != r.down.last {
-		r.down.last = msg
-		r.log.Warn("reader is down, it is opened again until it comes back", "err", err)
-	}
+	was := r.down.last
+	r.down.last = err.Error()
 	if r.down.told {
+		if was != r.down.last {
+			r.log.Warn("reader is still down", "err", err)
+		}
 		return
 	}
 	now := time.Now()
-	r.down.told, r.down.since = true, now
+	r.down.told = true
 	send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Down, Err: err, First: now, Last: now})
 }
 

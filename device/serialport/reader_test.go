@@ -195,10 +195,10 @@ func TestUnpluggedReaderComesBackByItself(t *testing.T) {
 		if !first.Closed() {
 			t.Error("the port that is gone was not closed before it was opened again")
 		}
-		if n := strings.Count(logged, "level=WARN"); n != 2 {
-			t.Errorf("%d warnings, want one for each message:\n%s", n, logged)
+		if n := strings.Count(logged, "level=WARN"); n != 1 {
+			t.Errorf("%d warnings, want one, for the message that is not in the event:\n%s", n, logged)
 		}
-		if !strings.Contains(logged, "reader is back") || strings.Contains(logged, "1259E3") {
+		if strings.Contains(logged, "1259E3") {
 			t.Errorf("log:\n%s", logged)
 		}
 	})
@@ -213,7 +213,7 @@ func TestMissingPortIsToldOnceAndTriedForEver(t *testing.T) {
 		if opens < 3600 || opens > 3605 {
 			t.Errorf("opened %d times in an hour, want about once a second", opens)
 		}
-		if strings.Count(logged, "\n") != 1 {
+		if logged != "" { // the event has said it
 			t.Errorf("log:\n%s", logged)
 		}
 	})
