@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"punchclock/queue/punch"
 )
 
@@ -222,4 +224,104 @@ func decodeReceipts(b []byte) ([]receiptGroup, error) {
 		return nil, errReceipts
 	}
 	return out, nil
+}
+
+// receiptReader yields one destination's receipts for ascending numbers.
+type receiptReader struct {
+	o     *Outbox
+	dest  string
+	from  uint64
+	found map[uint64]punch.Receipt
+	segs  []*receiptCursor
+	ready bool
+}
+
+type receiptCursor struct {
+	first uint64
+	next  []byte // key to go on from
+	done  bool
+	ahead uint64 // lowest number of the entry at next
+}
+
+// of returns the state of seq, which must not be lower than the one asked before.
+func (r *receiptReader) of(seq uint64) (punch.Receipt, error) {
+	if !r.ready {
+		r.ready = true
+		r.o.mu.RLock()
+		for i, f := range r.o.firsts {
+			// A receipt lies in the segment of its record or in a later one.
+			if i+1 == len(r.o.firsts) || r.o.firsts[i+1] > r.from {
+				r.segs = append(r.segs, &receiptCursor{first: f})
+			}
+		}
+		r.o.mu.RUnlock()
+	}
+	for _, s := range r.segs {
+		if err := r.fill(s, seq); err != nil {
+			return punch.Receipt{}, err
+		}
+	}
+	got, ok := r.found[seq]
+	delete(r.found, seq)
+	r.o.mu.RLock()
+	defer r.o.mu.RUnlock()
+	c := r.o.cursors[r.dest]
+	if e, parked := c.parked[seq]; parked {
+		got = punch.Receipt{State: punch.Parked, Attempts: e.tries, Reason: e.reason, Message: e.message, Resent: e.resent, At: e.last}
+		if e.again {
+			got.State = punch.Pending
+		}
+		return got, nil
+	}
+	if !ok && c.pos.has(seq) {
+		// From before this destination was set up, or its receipt was lost to damage.
+		return punch.Receipt{State: punch.Skipped, Reason: "no_receipt"}, nil
+	}
+	return got, nil
+}
+
+// fill reads all entries that may speak of seq.
+func (r *receiptReader) fill(s *receiptCursor, seq uint64) error {
+	for !s.done && s.ahead <= seq {
+		err := r.o.view(s.first, func(tx *bolt.Tx) error {
+			b := tx.Bucket(bktReceipts(r.dest))
+			if b == nil {
+				s.done = true
+				return nil
+			}
+			c := b.Cursor()
+			n := 0
+			for k, v := c.Seek(s.next); ; k, v = c.Next() {
+				if k == nil {
+					s.done = true
+					return nil
+				}
+				if len(k) != 16 {
+					continue
+				}
+				first := binary.BigEndian.Uint64(k)
+				if first > seq || n >= chunk {
+					s.next, s.ahead = append([]byte(nil), k...), first
+					return nil
+				}
+				n++
+				body, ok := unseal(k, v)
+				gs, err := decodeReceipts(body)
+				if !ok || err != nil {
+					continue // the records are what counts; this one's state falls back
+				}
+				for _, g := range gs {
+					for q := max(g.first, r.from); q <= g.last; q++ {
+						if old, ok := r.found[q]; !ok || !g.At.Before(old.At) {
+							r.found[q] = g.Receipt
+						}
+					}
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

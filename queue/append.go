@@ -1,0 +1,368 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"punchclock/queue/punch"
+)
+
+// Append stores a punch and returns it with its number, id and hash once it is on
+// the medium. It blocks for the commit, two syncs of the medium; appends made at
+// the same time share one. After an error the outcome is unknown: appending the
+// same Tap again is always safe, and yields the record that is there or makes it.
+func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) {
+	r := &request{draft: d, done: make(chan struct{})}
+	o.qmu.Lock()
+	o.queue = append(o.queue, r)
+	o.qmu.Unlock()
+
+	o.wmu.Lock()
+	for {
+		select {
+		case <-r.done:
+			o.wmu.Unlock()
+			return r.punch, r.err
+		default:
+		}
+		o.qmu.Lock()
+		n := min(len(o.queue), maxGroup)
+		group := o.queue[:n:n]
+		o.queue = o.queue[n:]
+		if len(o.queue) == 0 {
+			o.queue = nil
+		}
+		o.qmu.Unlock()
+		o.commit(group)
+	}
+}
+
+// commit stores a group in one transaction. The caller holds wmu.
+func (o *Outbox) commit(group []*request) {
+	begin := time.Now()
+	var fresh []*request
+	err := o.ready()
+	seen := map[punch.Tap]*request{}
+	var twins []*request
+	for _, r := range group {
+		if err != nil {
+			break
+		}
+		if seq, ok := o.recent[r.draft.Tap]; ok {
+			r.punch, r.err = o.one(seq)
+			close(r.done)
+			continue
+		}
+		if r.draft.Tap != (punch.Tap{}) {
+			if seen[r.draft.Tap] != nil {
+				twins = append(twins, r)
+				continue
+			}
+			seen[r.draft.Tap] = r
+		}
+		fresh = append(fresh, r)
+	}
+	if err != nil {
+		for _, r := range group {
+			r.err = fmt.Errorf("outbox: append: %w", err)
+			close(r.done)
+		}
+		return
+	}
+	o.mu.RLock()
+	seq, prev := o.head, o.headHash
+	hot, hotBytes := o.hot, o.hotBytes
+	o.mu.RUnlock()
+
+	type item struct {
+		r     *request
+		seq   uint64
+		value []byte
+	}
+	var items []item
+	bytes := 0
+	for _, r := range fresh {
+		v, err := encodeRecord(seq+1, prev, &r.draft)
+		if err != nil {
+			r.err = fmt.Errorf("outbox: append: %w", err)
+			close(r.done)
+			continue
+		}
+		seq++
+		prev = hashRecord(seq, v)
+		items = append(items, item{r, seq, v})
+		bytes += 16 + 8 + len(v)
+	}
+	if len(items) > 0 {
+		move := hot+len(items) > hotMax || 16+hotBytes+bytes > inlineMax
+		toLog := len(items) > hotMax || 16+bytes > inlineMax
+		err = o.update(func(tx *bolt.Tx) error {
+			if move && hot > 0 {
+				if err := moveHot(tx); err != nil {
+					return err
+				}
+			}
+			b := tx.Bucket(bktHot)
+			if toLog {
+				b = tx.Bucket(bktLog)
+				b.FillPercent = 1
+			}
+			for _, it := range items {
+				if err := b.Put(seqKey(it.seq), it.value); err != nil {
+					return err
+				}
+			}
+			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(seq, prev))
+		})
+		if err == nil {
+			if move {
+				hot, hotBytes = 0, 0
+			}
+			if !toLog {
+				hot, hotBytes = hot+len(items), hotBytes+bytes
+			}
+			o.mu.Lock()
+			o.head, o.headHash, o.hot, o.hotBytes = seq, prev, hot, hotBytes
+			o.mu.Unlock()
+		}
+	}
+	for _, it := range items {
+		if err != nil {
+			it.r.err = fmt.Errorf("outbox: append: the outcome is unknown: %w", err)
+		} else {
+			it.r.punch, it.r.err = decodeRecord(o.opt.Device, it.seq, it.value)
+			o.remember(it.r.draft.Tap, it.seq)
+		}
+		close(it.r.done)
+	}
+	for _, r := range twins {
+		first := seen[r.draft.Tap]
+		r.punch, r.err = first.punch, first.err
+		close(r.done)
+	}
+	if err == nil && len(items) > 0 {
+		if fn := o.commits.Load(); fn != nil {
+			(*fn)(time.Since(begin), len(items))
+		}
+		o.notify()
+		if hot >= hotMax || seq+markBlock/4 >= o.mark {
+			o.wake()
+		}
+	}
+}
+
+// OnCommit sets a function that hears how long each commit took and how many
+// punches it held. For metrics; it must not block.
+func (o *Outbox) OnCommit(fn func(took time.Duration, punches int)) { o.commits.Store(&fn) }
+
+// ready reopens after an unknown outcome, and sees to space and numbers. The
+// caller holds wmu.
+func (o *Outbox) ready() error {
+	o.mu.RLock()
+	closed := o.closed
+	o.mu.RUnlock()
+	switch {
+	case closed:
+		return ErrClosed
+	case o.opt.ReadOnly:
+		return errors.New("opened for reading only")
+	}
+	if err := o.space(); err != nil {
+		return err
+	}
+	if o.broken != nil {
+		if err := o.reopen(); err != nil {
+			return fmt.Errorf("the medium is still in trouble: %w", err)
+		}
+	}
+	o.mu.RLock()
+	head := o.head
+	o.mu.RUnlock()
+	if head+2+maxGroup >= o.mark {
+		return o.raiseMark()
+	}
+	return nil
+}
+
+// space refuses in good time, while there is still room to work in.
+func (o *Outbox) space() error {
+	if o.opt.Reserve <= 0 {
+		return nil
+	}
+	free, _, err := diskSpace(o.opt.Dir)
+	if err != nil {
+		return fmt.Errorf("free space of %s: %w", o.opt.Dir, err)
+	}
+	if free < uint64(o.opt.Reserve) {
+		return fmt.Errorf("%w: %d MB free on the file system of %s, %d MB are kept in reserve: make room", ErrFull, free>>20, o.opt.Dir, o.opt.Reserve>>20)
+	}
+	return nil
+}
+
+func diskSpace(dir string) (free, total uint64, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
+// update runs fn in a write transaction. A failure of the commit itself leaves an
+// unknown outcome: nothing more is written until the file was read anew. The
+// caller holds wmu.
+func (o *Outbox) update(fn func(tx *bolt.Tx) error) (err error) {
+	var ours error
+	o.dbmu.RLock()
+	defer o.dbmu.RUnlock()
+	if o.cur == nil {
+		return o.broken
+	}
+	defer func() {
+		if r := recover(); r != nil { // bbolt panics where a page is not what it should be
+			err = fmt.Errorf("the outbox file is damaged: %v", r)
+		}
+		if err != nil && ours == nil {
+			o.broken = err
+		}
+	}()
+	return o.cur.db.Update(func(tx *bolt.Tx) error {
+		ours = fn(tx)
+		return ours
+	})
+}
+
+// write is update for what is not an append: it takes the writer's lock.
+func (o *Outbox) write(fn func(tx *bolt.Tx) error) error {
+	o.wmu.Lock()
+	defer o.wmu.Unlock()
+	if err := o.ready(); err != nil && !errors.Is(err, ErrFull) { // a receipt needs no room that a punch would
+		return err
+	}
+	return o.update(fn)
+}
+
+// reopen reads the file anew after a commit whose outcome is unknown. Pages that
+// a failed sync has left in memory only are written again first, data before meta
+// pages, so that what we then read is what the medium holds.
+func (o *Outbox) reopen() error {
+	o.dbmu.Lock()
+	defer o.dbmu.Unlock()
+	if o.cur != nil {
+		o.cur.db.Close()
+		o.cur = nil
+	}
+	path := segmentPath(o.opt.Dir, o.firsts[len(o.firsts)-1]) // only the writer changes firsts
+	if err := rewrite(path); err != nil {
+		return err
+	}
+	seg, err := openSegment(path, false, o.opt.UnsafeNoSync)
+	if isDamage(err) {
+		if err = o.mend(path, err, true); err == nil {
+			seg, err = openSegment(path, false, o.opt.UnsafeNoSync)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	o.cur = seg
+	o.mu.Lock()
+	err = o.load()
+	o.mu.Unlock()
+	if err != nil {
+		o.cur.db.Close()
+		o.cur = nil
+		if isDamage(err) { // the next punch comes this way again, and finds it mended
+			err = errors.Join(err, o.mend(path, err, true))
+		}
+		return err
+	}
+	was := o.broken
+	o.broken = nil
+	o.log.Info("outbox: recovered", "after", was)
+	o.notify()
+	return nil
+}
+
+// rewrite writes every page of a file again, the meta pages last, and syncs.
+// After a failed sync the kernel takes the pages for clean although the medium
+// never got them.
+func rewrite(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := openPages(path, f)
+	if err != nil {
+		if isDamage(err) {
+			return nil // openSegment will say so, and mend it
+		}
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	end := int64(p.pages) * p.pageSize
+	copyRange := func(from, to int64) error {
+		for from < to {
+			n := min(int64(len(buf)), to-from)
+			if _, err := f.ReadAt(buf[:n], from); err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(buf[:n], from); err != nil {
+				return err
+			}
+			from += n
+		}
+		return f.Sync()
+	}
+	if err := copyRange(2*p.pageSize, end); err != nil {
+		return fmt.Errorf("%s: write again: %w", path, err)
+	}
+	return copyRange(0, 2*p.pageSize)
+}
+
+// Writable reports whether an append would succeed now: the writer is not stuck,
+// the file system has room and can be written to, and the last commit's outcome
+// is known. It writes nothing unless a commit has failed before; then it tries
+// the medium. It waits for a commit that is under way, at most until ctx is done.
+func (o *Outbox) Writable(ctx context.Context) error {
+	got := make(chan error, 1)
+	go func() {
+		o.wmu.Lock()
+		defer o.wmu.Unlock()
+		got <- o.writable()
+	}()
+	select {
+	case err := <-got:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("outbox: a commit has not come back: %w", ctx.Err())
+	}
+}
+
+func (o *Outbox) writable() error {
+	was := o.broken
+	if err := o.ready(); err != nil {
+		return err
+	}
+	if was != nil { // reopened just now: show that a commit works again
+		return o.update(func(tx *bolt.Tx) error {
+			o.mu.RLock()
+			defer o.mu.RUnlock()
+			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(o.head, o.headHash))
+		})
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(o.opt.Dir, &st); err != nil {
+		return err
+	}
+	if st.Flags&1 != 0 { // ST_RDONLY
+		return fmt.Errorf("outbox: the file system of %s is read-only", o.opt.Dir)
+	}
+	return nil
+}
