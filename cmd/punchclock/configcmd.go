@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 )
 
@@ -52,16 +55,24 @@ func configCommand(t *tool) *cobra.Command {
 			return nil
 		},
 	})
-	show := &cobra.Command{
+	show := t.reporting(&cobra.Command{
 		Use: "show", Short: "Print the configuration with every default filled in", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := loadConfig(t.configPath, built())
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return cfg.show(t.stdout)
+			if !t.json {
+				return cfg.show(t.stdout)
+			}
+			var text bytes.Buffer
+			var tree map[string]any
+			if err := errors.Join(cfg.show(&text), toml.Unmarshal(text.Bytes(), &tree)); err != nil {
+				return err
+			}
+			return t.printJSON(tree)
 		},
-	}
+	})
 	var reader string
 	example := &cobra.Command{
 		Use: "example", Short: "Print an example configuration with comments", Args: cobra.NoArgs,

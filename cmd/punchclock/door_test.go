@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -347,4 +349,66 @@ func TestGarbageOnTheLineIsNoPunch(t *testing.T) {
 		t.Errorf("a line was forged in the log:\n%q", h.logged())
 	}
 	h.stop()
+}
+
+// A file system of two megabytes is full after a few thousand records: the clock
+// says so before it is, and by the right sign; with room again it goes on.
+func TestFullDiskIsAnotherSignAndNeverASuccess(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: a small file system can be mounted by root only")
+	}
+	h := newHouse(t, settings{people: 300, window: "0s", extra: "[outbox]\nreserve_mb = 1\n"})
+	state := filepath.Join(h.dir, "state")
+	roster, err := os.ReadFile(filepath.Join(state, "roster.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", state, "tmpfs", 0, "size=20m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(state, syscall.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(state, "roster.db"), roster, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	first := h.tap(h.people[0])
+	if first.Outcome != "stored" {
+		t.Fatalf("%+v", first)
+	}
+	hog := filepath.Join(state, "hog")
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(state, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(hog, make([]byte, int64(st.Bavail)*st.Bsize-64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if r := h.tap(h.people[1+i]); r.Outcome != "not_stored" || r.PunchID != "" || r.Seq != 0 {
+			t.Errorf("on a full disk: %+v", r)
+		}
+	}
+	h.until(15*time.Second, "readyz says that no punch can be stored", func() bool {
+		resp, err := http.Get("http://" + h.page + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+	if s := h.status(); s.Outbox.Ready || !strings.Contains(s.Outbox.Problem, "no space left") {
+		t.Errorf("status: %+v", s.Outbox)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	// The person who was turned away taps again: one punch, and the next number.
+	if r := h.tap(h.people[1]); r.Outcome != "stored" || r.Seq != 2 {
+		t.Errorf("with room again: %+v", r)
+	}
+	h.until(15*time.Second, "the clock is ready again", func() bool { return h.status().Outbox.Ready })
+	h.stop()
+	if out, code := h.run("verify", "--config", h.config); code != 0 || !strings.Contains(out, "2 records") {
+		t.Errorf("%d %s", code, out)
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -305,13 +306,8 @@ func (id ID) Seq() (device string, seq uint64, err error) {
 	if i <= 0 || len(id)-i-1 < 12 {
 		return "", 0, fmt.Errorf("punch id %q: want <device>-<12 digits>", string(id))
 	}
-	for _, r := range id[i+1:] {
-		if r < '0' || r > '9' {
-			return "", 0, fmt.Errorf("punch id %q: want <device>-<12 digits>", string(id))
-		}
-	}
-	if _, err := fmt.Sscanf(string(id[i+1:]), "%d", &seq); err != nil {
-		return "", 0, fmt.Errorf("punch id %q: %w", string(id), err)
+	if seq, err = strconv.ParseUint(string(id[i+1:]), 10, 64); err != nil {
+		return "", 0, fmt.Errorf("punch id %q: want <device>-<12 digits>", string(id))
 	}
 	return string(id[:i]), seq, nil
 }
