@@ -125,8 +125,8 @@ func (e parkedEntry) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(max(0, e.first.UnixMilli())))
 	b = binary.AppendUvarint(b, uint64(max(0, e.last.UnixMilli())))
 	b = binary.AppendUvarint(b, uint64(max(0, e.tries)))
-	b = appendText(b, cut(e.reason))
-	return appendText(b, cut(e.message))
+	b = appendText(b, punch.Words(e.reason))
+	return appendText(b, punch.Words(e.message))
 }
 
 func decodeParked(b []byte) (parkedEntry, error) {
@@ -146,18 +146,6 @@ func decodeParked(b []byte) (parkedEntry, error) {
 		return e, errDamaged
 	}
 	return e, nil
-}
-
-// cut shortens s to the 255 bytes that a text can hold, at a rune's edge.
-func cut(s string) string {
-	if len(s) <= 255 {
-		return s
-	}
-	n := 255
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
 }
 
 // A receipts entry holds what one answered batch did, under the key (lowest
@@ -185,9 +173,9 @@ func encodeReceipts(at time.Time, groups []receiptGroup) []byte {
 		b = append(b, st)
 		b = binary.AppendUvarint(b, uint64(max(0, g.Attempts)))
 		if g.first == g.last {
-			b = appendText(b, cut(g.Receipt.Receipt))
-			b = appendText(b, cut(g.Reason))
-			b = appendText(b, cut(g.Message))
+			b = appendText(b, punch.Words(g.Receipt.Receipt))
+			b = appendText(b, punch.Words(g.Reason))
+			b = appendText(b, punch.Words(g.Message))
 		}
 		prev = g.last
 	}

@@ -23,6 +23,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Kind is what the person said with the punch. The zero value is invalid.
@@ -366,6 +368,29 @@ const (
 	ReasonUnknownBadge  = "unknown_badge"  // the roster knows nobody with this badge yet
 	ReasonTimeUncertain = "time_uncertain" // the clock was unset, and that boot never learned the time
 )
+
+// MaxWords is how many bytes of somebody else's words are kept.
+const MaxWords = 255
+
+// Words makes a far side's text fit to keep and to show: valid UTF-8, on one
+// line, without white space around it, at most MaxWords bytes, cut between two
+// characters.
+func Words(s string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD")))
+	if len(s) <= MaxWords {
+		return s
+	}
+	end := MaxWords
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
 
 // Receipt is the state of one punch at one destination, as stored.
 type Receipt struct {

@@ -102,3 +102,14 @@ func FuzzParseBadge(f *testing.F) {
 		}
 	})
 }
+
+func TestWordsOfTheFarSideAreFitToKeep(t *testing.T) {
+	for in, want := range map[string]string{" 員工編號不存在\r\n": "員工編號不存在", "a\x1b[2Jb\nc": "a [2Jb c", "a\xffb": "a\uFFFDb", "": ""} {
+		if got := Words(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	if got := Words(strings.Repeat("員", 100)); len(got) != 255 || got != strings.Repeat("員", 85) {
+		t.Errorf("%d bytes", len(got))
+	}
+}

@@ -328,7 +328,7 @@ func (s *sending) one(rs []record) error {
 	if err != nil {
 		return err
 	}
-	message := words(strconv.FormatInt(a.reply.code, 10) + " " + a.reply.msg)
+	message := punch.Words(strconv.FormatInt(a.reply.code, 10) + " " + a.reply.msg)
 	if a.action == taken || a.action == exists && len(rs) == 1 {
 		s.c.takes++
 		s.row = 0
@@ -431,7 +431,7 @@ func (r *reply) receipts(rs []record) []string {
 	for _, f := range r.flows {
 		for _, k := range []text{f.IdempotentID, f.ExternalID} {
 			if k != "" {
-				by[k], keyed = words(string(f.RecordID)), true
+				by[k], keyed = punch.Words(string(f.RecordID)), true
 			}
 		}
 	}
@@ -439,7 +439,7 @@ func (r *reply) receipts(rs []record) []string {
 		if keyed {
 			out[i] = by[text(rs[i].id)]
 		} else if len(r.flows) == len(rs) {
-			out[i] = words(string(r.flows[i].RecordID))
+			out[i] = punch.Words(string(r.flows[i].RecordID))
 		}
 	}
 	return out
@@ -556,20 +556,9 @@ func (c *Client) post(ctx context.Context, call, to, tok string, body []byte) (*
 
 // fetch asks for a token; the cache calls it, one at a time.
 func (c *Client) fetch(ctx context.Context) (token.Token, error) {
-	secret, err := c.cfg.Secret()
-	var d *token.Denied
-	switch {
-	case errors.As(err, &d):
+	secret, err := token.Secret(c.cfg.Secret, "feishu", "app secret", "of the Feishu developer console", "app_secret_file")
+	if err != nil {
 		return token.Token{}, err
-	case err != nil:
-		return token.Token{}, &token.Denied{State: token.Misconfigured,
-			Hint: "put the app secret of the Feishu developer console into app_secret_file and let this program read it; it is read again by itself",
-			Err:  fmt.Errorf("feishu: read the app secret: %w", err)}
-	}
-	if secret = strings.TrimSpace(secret); secret == "" {
-		return token.Token{}, &token.Denied{State: token.Misconfigured,
-			Hint: "put the app secret of the Feishu developer console into app_secret_file; it is read again by itself",
-			Err:  errors.New("feishu: the app secret is empty")}
 	}
 	body, err := json.Marshal(struct {
 		ID     string `json:"app_id"`

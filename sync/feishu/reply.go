@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"punchclock/sync/token"
 )
@@ -27,7 +25,6 @@ const (
 	reasonRejected   = "rejected_by_feishu"  // any other permanent error
 	reasonNoRow      = "no_row_affected"     // retryable by its name, five times in vain
 	reasonSystem     = "system_error"        // this record alone makes Feishu's system error, three times
-	maxWords         = 255                   // bytes of the far side's words that a verdict keeps
 	maxWord          = 128                   // bytes of a far side's id or scope name in an error or a log line
 	minCode, maxCode = 1200000, 1299999      // attendance codes
 )
@@ -305,25 +302,6 @@ func (v ruling) err(call string, status int, r *reply) error {
 		return &token.Denied{State: v.state, Hint: v.hint, Err: e}
 	}
 	return e
-}
-
-// words makes the far side's text fit to keep: valid, on one line, at most
-// maxWords bytes, cut between two characters.
-func words(s string) string {
-	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "�")))
-	if len(s) <= maxWords {
-		return s
-	}
-	cut := maxWords
-	for !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut]
 }
 
 // word lets through what an id or a scope name is made of, "" for anything else.

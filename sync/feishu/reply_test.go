@@ -90,8 +90,8 @@ func FuzzReply(f *testing.F) {
 				t.Fatal("an error without words")
 			}
 		}
-		for _, m := range append(r.receipts([]record{{id: "01JFQ3N4Q2"}, {id: punch.ID(r.msg)}}), words(r.msg)) {
-			if len(m) > maxWords || !utf8.ValidString(m) {
+		for _, m := range append(r.receipts([]record{{id: "01JFQ3N4Q2"}, {id: punch.ID(r.msg)}}), punch.Words(r.msg)) {
+			if len(m) > punch.MaxWords || !utf8.ValidString(m) {
 				t.Fatalf("kept words %q", m)
 			}
 		}

@@ -43,6 +43,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -287,4 +288,23 @@ func (c *Cache) Reset() {
 	c.again, c.reasked, c.quiet = time.Time{}, time.Time{}, time.Time{}
 	c.refused, c.reask = "", false
 	c.denied, c.said = nil, 0
+}
+
+// Secret reads a secret for a fetch. What keeps it away is a *Denied that says
+// what goes into which setting; who, such as feishu, and what, such as app secret,
+// are for the words, and from says where the person gets it.
+func Secret(read func() (string, error), who, what, from, setting string) (string, error) {
+	hint := "put the " + what + " " + from + " into " + setting + " and let this program read it; it is read again by itself"
+	secret, err := read()
+	var d *Denied
+	switch {
+	case errors.As(err, &d):
+		return "", err
+	case err != nil:
+		return "", &Denied{State: Misconfigured, Hint: hint, Err: fmt.Errorf("%s: read the %s: %w", who, what, err)}
+	}
+	if secret = strings.TrimSpace(secret); secret == "" {
+		return "", &Denied{State: Misconfigured, Hint: hint, Err: fmt.Errorf("%s: the %s is empty", who, what)}
+	}
+	return secret, nil
 }

@@ -185,20 +185,9 @@ func (a *answer) busy(what string) error {
 
 // fetch asks for a token; the cache calls it, one at a time.
 func (c *Client) fetch(ctx context.Context) (token.Token, error) {
-	secret, err := c.cfg.Secret()
-	var d *token.Denied
-	switch {
-	case errors.As(err, &d):
+	secret, err := token.Secret(c.cfg.Secret, "transfercard", "client secret", "that 104 gave you", "client_secret_file")
+	if err != nil {
 		return token.Token{}, err
-	case err != nil:
-		return token.Token{}, &token.Denied{State: token.Misconfigured,
-			Hint: "put the client secret that 104 gave you into client_secret_file and let this program read it; it is read again by itself",
-			Err:  fmt.Errorf("transfercard: read the client secret: %w", err)}
-	}
-	if secret = strings.TrimSpace(secret); secret == "" {
-		return token.Token{}, &token.Denied{State: token.Misconfigured,
-			Hint: "put the client secret that 104 gave you into client_secret_file; it is read again by itself",
-			Err:  errors.New("transfercard: the client secret is empty")}
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"prohrm"}}
 	if c.cfg.Auth == Body {

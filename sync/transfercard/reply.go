@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"punchclock/queue/punch"
 )
@@ -245,7 +243,7 @@ func failed(text string) result {
 }
 
 func refuse(reason, message string) result {
-	return result{fate: punch.Refuse, reason: reason, message: words(message)}
+	return result{fate: punch.Refuse, reason: reason, message: punch.Words(message)}
 }
 
 // tpReply is the element of one company in a transferTpCard reply.
@@ -339,7 +337,6 @@ func parseToken(body []byte) (tokenReply, error) {
 const (
 	defaultLife = 3600      // seconds, the life the vendor documents
 	maxLife     = 7 * 86400 // seconds: nothing sensible is longer, and it must fit a duration
-	maxWords    = 255       // bytes of the far side's words that a verdict keeps
 	maxWord     = 64        // bytes of a far side's code word in an error
 )
 
@@ -356,25 +353,6 @@ func oauthError(body []byte) string {
 		return ""
 	}
 	return s
-}
-
-// words makes the far side's text fit to keep: valid, on one line, at most
-// maxWords bytes, cut between two characters.
-func words(s string) string {
-	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "�")))
-	if len(s) <= maxWords {
-		return s
-	}
-	cut := maxWords
-	for !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut]
 }
 
 func isObject(body []byte) bool {

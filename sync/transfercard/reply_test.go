@@ -199,7 +199,7 @@ func fit(t *testing.T, r result) {
 	if r.fate != punch.Accept && r.fate != punch.Refuse || (r.fate == punch.Refuse) != (r.reason != "") {
 		t.Fatalf("result %+v", r)
 	}
-	if len(r.message) > maxWords || !utf8.ValidString(r.message) {
+	if len(r.message) > punch.MaxWords || !utf8.ValidString(r.message) {
 		t.Fatalf("message %q", r.message)
 	}
 }
