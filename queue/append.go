@@ -218,8 +218,6 @@ func diskSpace(dir string) (free, total uint64, err error) {
 // caller holds wmu.
 func (o *Outbox) update(fn func(tx *bolt.Tx) error) (err error) {
 	var ours error
-	o.dbmu.RLock()
-	defer o.dbmu.RUnlock()
 	if o.cur == nil {
 		return o.broken
 	}
@@ -251,11 +249,8 @@ func (o *Outbox) write(fn func(tx *bolt.Tx) error) error {
 // a failed sync has left in memory only are written again first, data before meta
 // pages, so that what we then read is what the medium holds.
 func (o *Outbox) reopen() error {
-	o.dbmu.Lock()
-	defer o.dbmu.Unlock()
-	if o.cur != nil {
-		o.cur.db.Close()
-		o.cur = nil
+	if was := o.setCurrent(nil); was != nil {
+		was.db.Close()
 	}
 	path := segmentPath(o.opt.Dir, o.firsts[len(o.firsts)-1]) // only the writer changes firsts
 	if err := rewrite(path); err != nil {
@@ -270,13 +265,13 @@ func (o *Outbox) reopen() error {
 	if err != nil {
 		return err
 	}
-	o.cur = seg
+	o.setCurrent(seg)
 	o.mu.Lock()
 	err = o.load()
 	o.mu.Unlock()
 	if err != nil {
-		o.cur.db.Close()
-		o.cur = nil
+		o.setCurrent(nil)
+		seg.db.Close()
 		if isDamage(err) { // the next punch comes this way again, and finds it mended
 			err = errors.Join(err, o.mend(path, err, true))
 		}
@@ -365,4 +360,13 @@ func (o *Outbox) writable() error {
 		return fmt.Errorf("outbox: the file system of %s is read-only", o.opt.Dir)
 	}
 	return nil
+}
+
+// setCurrent exchanges the newest segment and returns the one before. The caller
+// holds wmu, and closes what it gets outside of all locks that a tap may want.
+func (o *Outbox) setCurrent(s *segment) (was *segment) {
+	o.dbmu.Lock()
+	defer o.dbmu.Unlock()
+	was, o.cur = o.cur, s
+	return was
 }

@@ -64,9 +64,7 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 	if err != nil {
 		return err
 	}
-	o.cur = seg
-	err = o.jump(next)
-	o.cur = nil
+	err = o.jump(seg, next)
 	if cerr := seg.db.Close(); err == nil {
 		err = cerr
 	}
@@ -107,16 +105,18 @@ func (o *Outbox) rollForward(path string) error {
 	return o.load()
 }
 
-// jump moves the head so that the next record gets the number next.
-func (o *Outbox) jump(next uint64) error {
+// jump moves the head of seg, the newest, so that the next record gets the number next.
+func (o *Outbox) jump(seg *segment, next uint64) error {
 	h := afterDamage(o.opt.Device, next)
-	err := o.cur.db.Update(func(tx *bolt.Tx) error {
+	err := seg.db.Update(func(tx *bolt.Tx) error {
 		return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(next-1, h))
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
+	o.mu.Lock()
 	o.head, o.headHash = next-1, h
+	o.mu.Unlock()
 	return nil
 }
 

@@ -42,6 +42,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"punchclock/queue/punch"
 )
@@ -98,9 +99,10 @@ type Outbox struct {
 	recent map[punch.Tap]uint64
 	taps   []punch.Tap // the same, in order, to forget the oldest
 
-	dbmu sync.RWMutex // guards cur and old against being replaced under a reader
-	cur  *segment
-	old  *segment // one older segment, open for reading
+	dbmu  sync.RWMutex // guards the two pointers; held for moments. Only the writer changes cur
+	oldmu sync.Mutex   // one opens an old segment at a time
+	cur   *segment
+	old   *segment // one older segment, open for reading
 
 	mu       sync.RWMutex // guards all below
 	firsts   []uint64     // of all segments, ascending; the last is cur
@@ -229,6 +231,10 @@ func (o *Outbox) openFiles() error {
 				prev = afterDamage(o.opt.Device, first)
 				o.say("the outbox was missing; numbering goes on at %d, above all that was ever given out", first)
 			}
+			// A folder that is not known to the one above it is gone after a cut, with all that was promised in it.
+			if err := syncDir(filepath.Dir(dir), o.opt.UnsafeNoSync); err != nil {
+				return fmt.Errorf("outbox: the folder of %s: %w", dir, err)
+			}
 			if err := createSegment(dir, first, carry{device: o.opt.Device, prev: prev}, o.opt); err != nil {
 				return err
 			}
@@ -271,7 +277,7 @@ func (o *Outbox) openFiles() error {
 		// A newest segment that is gone altogether leaves an older one behind.
 		if !o.opt.ReadOnly && o.mark > o.head+1+2*markBlock {
 			o.say("punches %d to %d at most are missing: a file was removed; numbering goes on at %d", o.head+1, o.mark-1, o.mark)
-			if err := o.jump(o.mark); err != nil {
+			if err := o.jump(o.cur, o.mark); err != nil {
 				return err
 			}
 		}
@@ -452,43 +458,62 @@ func (o *Outbox) remember(t punch.Tap, seq uint64) {
 
 // view runs fn in a read transaction of the segment that begins at first.
 func (o *Outbox) view(first uint64, fn func(tx *bolt.Tx) error) error {
-	o.dbmu.RLock()
-	if o.cur == nil {
-		o.dbmu.RUnlock()
-		return fmt.Errorf("outbox: %w", o.why())
-	}
-	if o.cur.first == first {
-		defer o.dbmu.RUnlock()
-		return o.cur.db.View(fn)
-	}
-	if o.old != nil && o.old.first == first {
-		defer o.dbmu.RUnlock()
-		return o.old.db.View(fn)
-	}
-	o.dbmu.RUnlock()
-	o.dbmu.Lock()
-	defer o.dbmu.Unlock()
-	if o.cur == nil {
-		return fmt.Errorf("outbox: %w", o.why())
-	}
-	if o.old == nil || o.old.first != first {
-		path := segmentPath(o.opt.Dir, first)
-		seg, err := openSegment(path, true, false)
-		if isDamage(err) && !o.opt.ReadOnly {
-			if err := o.mend(path, err, false); err != nil {
-				return err
-			}
-			seg, err = openSegment(path, true, false)
-		}
+	for {
+		seg, err := o.reading(first)
 		if err != nil {
 			return err
 		}
-		if o.old != nil {
-			o.old.db.Close()
+		// Closed between the two: another reader wanted another old segment, or a
+		// new one was begun. It is opened again.
+		if err = seg.db.View(fn); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return err
 		}
-		o.old = seg
 	}
-	return o.old.db.View(fn)
+}
+
+// reading returns the segment that begins at first, opened for reading at least.
+// Opening an old one reads all of it; nobody who stores a punch waits for that.
+func (o *Outbox) reading(first uint64) (*segment, error) {
+	o.dbmu.RLock()
+	cur, old := o.cur, o.old
+	o.dbmu.RUnlock()
+	switch {
+	case cur == nil:
+		return nil, fmt.Errorf("outbox: %w", o.why())
+	case cur.first == first:
+		return cur, nil
+	case old != nil && old.first == first:
+		return old, nil
+	}
+	o.oldmu.Lock()
+	defer o.oldmu.Unlock()
+	o.dbmu.RLock()
+	cur, old = o.cur, o.old
+	o.dbmu.RUnlock()
+	if cur == nil {
+		return nil, fmt.Errorf("outbox: %w", o.why())
+	}
+	if old != nil && old.first == first {
+		return old, nil
+	}
+	path := segmentPath(o.opt.Dir, first)
+	seg, err := openSegment(path, true, false)
+	if isDamage(err) && !o.opt.ReadOnly {
+		if err := o.mend(path, err, false); err != nil {
+			return nil, err
+		}
+		seg, err = openSegment(path, true, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.dbmu.Lock()
+	o.old = seg
+	o.dbmu.Unlock()
+	if old != nil {
+		old.db.Close() // waits for those who read in it
+	}
+	return seg, nil
 }
 
 func (o *Outbox) why() error {
@@ -584,15 +609,18 @@ func (o *Outbox) Close() error {
 	}
 	o.closed = true
 	o.mu.Unlock()
+	o.oldmu.Lock()
+	defer o.oldmu.Unlock()
 	o.dbmu.Lock()
-	defer o.dbmu.Unlock()
+	cur, old := o.cur, o.old
+	o.cur, o.old = nil, nil
+	o.dbmu.Unlock()
 	var errs []error
-	for _, s := range []*segment{o.cur, o.old} {
+	for _, s := range []*segment{cur, old} {
 		if s != nil {
 			errs = append(errs, s.db.Close())
 		}
 	}
-	o.cur, o.old = nil, nil
 	if o.lock != nil {
 		errs = append(errs, o.lock.Close())
 	}

@@ -150,10 +150,7 @@ func (o *Outbox) roll(month int) error {
 	if err != nil {
 		return err
 	}
-	o.dbmu.Lock()
-	was := o.cur
-	o.cur = seg
-	o.dbmu.Unlock()
+	was := o.setCurrent(seg)
 	o.mu.Lock()
 	o.firsts = append(o.firsts, next)
 	o.hot, o.hotBytes, o.month = 0, 0, month
