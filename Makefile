@@ -12,7 +12,7 @@ TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill deps
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,9 +32,9 @@ test: deps ## all that a change must pass
 	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
-	@echo "under emulation without the kill tests: an emulated program cannot start another"
-	GOARCH=arm GOARM=6 $(GO) test -short -skip Kill -timeout 10m -exec qemu-arm ./queue/... ./device/serialport ./device/clock ./sync/token ./ui/text
-	GOARCH=arm64 $(GO) test -short -skip Kill -timeout 10m -exec qemu-aarch64 ./queue/... ./device/serialport ./sync/token
+	@echo "under emulation without the kill, crash and fault tests: an emulated program cannot start another"
+	GOARCH=arm GOARM=6 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-arm ./queue/... ./device/serialport ./device/clock ./sync/token ./ui/text
+	GOARCH=arm64 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-aarch64 ./queue/... ./device/serialport ./sync/token
 
 cross: ## build for every board, stripped, and weigh
 	@for t in $(TARGETS); do IFS=/ read -r os arch arm <<< "$$t"; dir=bin/$${t//\//-}; \
@@ -48,6 +48,10 @@ bench: build ## print the figures: commit and tap against the disk's raw floor, 
 N ?= 1000
 durability-kill: ## kill -9 a writing outbox N times: nothing acknowledged may be missing
 	KILLS=$(N) $(GO) test -count=1 -timeout 60m -v -run 'Kill' ./queue
+
+STATES ?= 5000
+durability-states: deps ## open STATES of the states that a power cut can leave on the medium: nothing acknowledged may be missing
+	CRASH_STATES=$(STATES) $(GO) test -count=1 -timeout 60m -v -run 'Crash' ./queue
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')

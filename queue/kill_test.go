@@ -21,7 +21,14 @@ import (
 // prints each tap once it is acknowledged.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("OUTBOX_CHILD"); dir != "" {
-		if err := child(dir, os.Getenv("OUTBOX_ACK") == "early"); err != nil {
+		var err error
+		switch os.Getenv("OUTBOX_MODE") {
+		case "states":
+			err = statesChild(dir)
+		default:
+			err = child(dir, os.Getenv("OUTBOX_ACK") == "early")
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
