@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"punchclock/queue/punch"
 )
 
@@ -134,6 +136,16 @@ func TestClockStartsWhateverHappenedToTheFile(t *testing.T) {
 		"a page of zeros in the middle": {func(t *testing.T, _, file string) {
 			overwrite(t, file, usedPage(t, file)*4096, make([]byte, 4096))
 		}, n / 2},
+		"written by a newer program": {func(t *testing.T, _, file string) {
+			db, err := bolt.Open(file, 0o600, boltOptions(false, false))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = db.Update(func(tx *bolt.Tx) error { return putSealed(tx.Bucket(bktMeta), keyFormat, []byte{9}) })
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}, n},
 		"high-water mark garbled": {func(t *testing.T, dir, _ string) {
 			os.WriteFile(filepath.Join(dir, "high-water"), []byte{0, 1, 2}, 0o600)
 		}, n},

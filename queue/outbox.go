@@ -298,6 +298,11 @@ func (o *Outbox) load() error {
 			}
 		}
 		meta := tx.Bucket(bktMeta)
+		if b, ok := getSealed(meta, keyFormat); ok {
+			if n, _ := binary.Uvarint(b); n > segmentFormat {
+				return &Damage{o.cur.path, fmt.Sprintf("written by a newer punchclock (format %d, this one knows %d): install that one again", n, segmentFormat)}
+			}
+		}
 		if b, ok := getSealed(meta, keyDevice); ok && string(b) != o.opt.Device {
 			d := string(b)
 			if o.opt.Device != "" {

@@ -17,7 +17,7 @@ import (
 // A segment is one bbolt file, named for the first sequence number it may hold.
 // Its buckets:
 //
-//	meta       device, prev (hash before the first record), month, head (seq, hash)
+//	meta       format, device, prev (hash before the first record), month, head (seq, hash)
 //	hot        the newest few records, small enough that bbolt keeps the bucket inside its root page
 //	log        the records before them
 //	pos        per destination: how far everything is settled, and what is settled beyond
@@ -39,6 +39,7 @@ var (
 	bktLinks = []byte("links")
 	bktBoots = []byte("boots")
 
+	keyFormat = []byte("format") // uvarint: segmentFormat
 	keyDevice = []byte("device")
 	keyPrev   = []byte("prev")
 	keyMonth  = []byte("month")
@@ -53,6 +54,8 @@ func bktParked(dest string) []byte   { return []byte("p/" + dest) }
 const PageSize = 4096
 
 const (
+	// segmentFormat changes when an older program could not work with the file.
+	segmentFormat = 1
 	segmentSuffix = ".db"
 	// hotMax records are kept in the hot bucket, and moved to the log between punches.
 	hotMax = 6
@@ -172,6 +175,7 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 		}
 		meta := tx.Bucket(bktMeta)
 		if err := errorsOf(
+			putSealed(meta, keyFormat, binary.AppendUvarint(nil, segmentFormat)),
 			putSealed(meta, keyDevice, []byte(c.device)),
 			putSealed(meta, keyPrev, c.prev[:]),
 			putSealed(meta, keyMonth, binary.AppendUvarint(nil, uint64(c.month))),

@@ -88,11 +88,13 @@ var (
 	descReader  = prometheus.NewDesc("punchclock_reader_up", "1 while the reader is there.", []string{"reader"}, nil)
 	descBound   = prometheus.NewDesc("punchclock_clock_error_bound_seconds", "How far the wall clock could be off.", nil, nil)
 	descBytes   = prometheus.NewDesc("punchclock_outbox_bytes", "Size of the outbox files.", nil, nil)
+	descMended  = prometheus.NewDesc("punchclock_outbox_incident", "1 when a damaged file was found and mended since the start.", nil, nil)
+	descFree    = prometheus.NewDesc("punchclock_disk_free_bytes", "Free space of the outbox's file system.", nil, nil)
 	descReady   = prometheus.NewDesc("punchclock_ready", "1 while a punch could be stored.", nil, nil)
 )
 
 func (p *picture) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descBytes, descReady} {
+	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descBytes, descMended, descFree, descReady} {
 		c <- d
 	}
 }
@@ -118,5 +120,7 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 	}
 	gauge(descBound, float64(s.Clock.ErrorBoundMS)/1000)
 	gauge(descBytes, float64(s.Outbox.Bytes))
+	gauge(descMended, yes(s.Outbox.Incident != ""))
+	gauge(descFree, float64(s.Outbox.FreeBytes))
 	gauge(descReady, yes(s.Outbox.Ready))
 }

@@ -43,6 +43,7 @@ type outboxStatus struct {
 	LastHash  string `json:"last_hash"` // of the newest record: the end of the audit chain
 	Bytes     int64  `json:"bytes"`
 	FreeBytes uint64 `json:"free_bytes"`
+	LowSpace  bool   `json:"low_space"`          // less than a fifth of the file system is free
 	Ready     bool   `json:"ready"`              // a punch could be stored now
 	Problem   string `json:"problem,omitempty"`  // why not
 	Incident  string `json:"incident,omitempty"` // what was mended since the start
@@ -83,7 +84,7 @@ func (h *clockwork) status() status {
 	s := status{
 		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version},
 		Clock:  clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()},
-		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, Ready: true, Incident: h.outbox.Incident()},
+		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
 		Destinations: []destinationStatus{}, Readers: []readerStatus{},
 	}
@@ -174,6 +175,9 @@ func (s status) print(out io.Writer) error {
 		ready = "NO PUNCH CAN BE STORED: " + s.Outbox.Problem
 	}
 	fmt.Fprintf(w, "outbox\t%s\tlast number %d, %.1f MB, %.1f GB free\n", ready, s.Outbox.LastSeq, float64(s.Outbox.Bytes)/1e6, float64(s.Outbox.FreeBytes)/1e9)
+	if s.Outbox.LowSpace {
+		fmt.Fprintf(w, "warning\tless than 20 %% of the file system is free: make room\n")
+	}
 	if s.Outbox.Incident != "" {
 		fmt.Fprintf(w, "incident\t%s\n", s.Outbox.Incident)
 	}

@@ -38,6 +38,8 @@ var en = map[Key]string{
 	ReaderDown:    "Reader %s is not connected",
 	PageLost:      "This page lost the punch clock. Reconnecting",
 	NotReady:      "Punches cannot be saved now. Please tell the office",
+	Mended:        "Stored data was damaged and has been repaired",
+	SpaceLow:      "Storage is nearly full",
 
 	PINTitle:     "Punch by employee number",
 	PINNumber:    "Employee no.",

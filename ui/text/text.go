@@ -55,9 +55,11 @@ const (
 	Offline       Key = "offline"
 	ClockUnset    Key = "clock.unset"
 	ClockHoldover Key = "clock.holdover"
-	ReaderDown    Key = "reader.down" // %s the reader's name
-	PageLost      Key = "page.lost"   // the page cannot reach the clock
-	NotReady      Key = "not.ready"   // no punch could be stored now
+	ReaderDown    Key = "reader.down"   // %s the reader's name
+	PageLost      Key = "page.lost"     // the page cannot reach the clock
+	NotReady      Key = "not.ready"     // no punch could be stored now
+	Mended        Key = "outbox.mended" // a damaged file was found and mended since the start
+	SpaceLow      Key = "space.low"     // less than a fifth of the card is free
 
 	PINTitle     Key = "pin.title"
 	PINNumber    Key = "pin.number"

@@ -38,6 +38,8 @@ var zhCN = map[Key]string{
 	ReaderDown:    "读卡器 %s 未连接",
 	PageLost:      "画面与打卡机失去连接，正在重新连接",
 	NotReady:      "目前无法打卡，请通知管理员",
+	Mended:        "数据曾受损并已修复，请通知管理员",
+	SpaceLow:      "存储空间即将用完",
 
 	PINTitle:     "工号打卡",
 	PINNumber:    "工号",

@@ -120,6 +120,10 @@
 			parts.push(say(pending === 1 ? "idle.pending.one" : "idle.pending.many", pending, since));
 		}
 		if (parked) parts.push(say(parked === 1 ? "idle.parked.one" : "idle.parked.many", parked));
+		const box = status.outbox || {};
+		if (box.incident) parts.push(T["outbox.mended"]);
+		if (box.low_space) parts.push(T["space.low"]);
+		stuck = stuck || !!box.incident || !!box.low_space;
 		line.dataset.state = stuck || parked ? "stuck" : parts.length ? "wait" : "done";
 		put(line, parts.join(" · ") || T["idle.sent"]);
 	}
