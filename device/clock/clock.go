@@ -17,11 +17,16 @@
 //	          on by 500 ppm, the kernel's own figure for a free clock, and by
 //	          every step somebody makes meanwhile. Or a battery clock has set it
 //	          at boot (/sys/class/rtc/rtc*/hctosys is 1, which the kernel writes
-//	          only after a read the chip stood for) and the year is 2024 or later:
-//	          then the bound begins at one second and what the chip drifted since
-//	          it was last set: 3.5 ppm with a DS3231, 100 ppm with any other. When
-//	          it was set is taken from the state file, or a year is assumed.
-//	unset     nobody has set it in this boot. The bound is [Unknown].
+//	          only after a read the chip stood for) and what it says can be: then
+//	          the bound begins at one second and what the chip drifted since it
+//	          was last set: 3.5 ppm with a DS3231, 100 ppm with any other. When it
+//	          was set is taken from the state file, or a year is assumed. It cannot
+//	          be before 2024 nor after 2099, not before the last sync that the state
+//	          file knows of, nor more than three years after it.
+//	unset     nobody has set it in this boot. The bound is [Unknown]. Or it was
+//	          set, lost its time server, and then was moved by more than a minute
+//	          and more than it could have been off: what it says now is known to be
+//	          false, the boot's epoch still holds, and the bound is the move.
 //
 // Setting the clock by hand makes no difference to the state; a site that does
 // so says trust = "system", and the clock is then synced always, with the
@@ -100,6 +105,8 @@ type Config struct {
 	Trust     string       // Auto or System; "" is Auto
 	StateFile string       // its directory must exist; "" remembers nothing over a restart
 	Logger    *slog.Logger // nil logs nothing
+	// Machine takes the place of this computer in tests.
+	Machine *Machine
 }
 
 const (
@@ -110,7 +117,10 @@ const (
 	chipAge     = 365 * 24 * 3600e9 // since a battery clock was set, when nobody knows
 	handBound   = time.Second       // of a clock somebody answers for
 	leastBound  = time.Millisecond
-	firstYear   = 2024 // before this program existed
+	firstYear   = 2024                  // before this program existed
+	lastYear    = 2099                  // what a chip with two digits can say
+	handStep    = time.Minute           // somebody who moves a free clock by more than it can be off is not believed
+	mostAge     = 3 * 365 * 24 * 3600e9 // between two syncs: a battery clock that says more is broken, or lies
 	stepSize    = 100 * time.Millisecond
 	recheck     = 30 * time.Second
 	afterStep   = time.Second // the mark of being synced may come after the step
@@ -118,23 +128,23 @@ const (
 	readAgainAt = time.Millisecond
 )
 
-// source is the machine: the kernel's clocks and marks.
-type source struct {
-	boot   [16]byte
-	wall   func() time.Time
-	uptime func() time.Duration
-	kernel func() (kernel, error)
-	// chip returns the name of the battery clock that set the time at boot.
-	chip func() (name string, ok bool)
-	// steps sends to wake, without blocking, whenever the wall clock is stepped,
+// Machine is the computer: the kernel's clocks and marks.
+type Machine struct {
+	BootID [16]byte
+	Wall   func() time.Time
+	Uptime func() time.Duration // since boot, suspend included
+	Kernel func() (Kernel, error)
+	// Chip returns the name of the battery clock that set the time at boot.
+	Chip func() (name string, ok bool)
+	// Steps sends to wake, without blocking, whenever the wall clock is stepped,
 	// until ctx is done.
-	steps func(ctx context.Context, wake chan<- struct{}) error
+	Steps func(ctx context.Context, wake chan<- struct{}) error
 }
 
-// kernel is what adjtimex says.
-type kernel struct {
-	synced bool
-	bound  time.Duration
+// Kernel is what adjtimex says.
+type Kernel struct {
+	Synced bool          // STA_UNSYNC is not set
+	Bound  time.Duration // the maximum error and what is still to be slewed
 }
 
 // anchor is a moment of this boot at which the time was known.
@@ -147,7 +157,7 @@ type anchor struct {
 
 // Clock judges the wall clock. Its methods may be called at the same time.
 type Clock struct {
-	src   source
+	src   Machine
 	trust string
 	file  string
 	log   *slog.Logger
@@ -164,15 +174,14 @@ type Clock struct {
 // error for an unknown trust or a machine without a boot id. A kernel that may not
 // be asked is logged, and taken for one whose clock nobody has set.
 func New(cfg Config) (*Clock, error) {
-	src, err := system()
-	if err != nil {
-		return nil, fmt.Errorf("clock: %w", err)
+	if cfg.Machine == nil {
+		m, err := system()
+		if err != nil {
+			return nil, fmt.Errorf("clock: %w", err)
+		}
+		cfg.Machine = &m
 	}
-	return open(cfg, src)
-}
-
-func open(cfg Config, src source) (*Clock, error) {
-	c := &Clock{src: src, trust: cfg.Trust, file: cfg.StateFile, log: cfg.Logger}
+	c := &Clock{src: *cfg.Machine, trust: cfg.Trust, file: cfg.StateFile, log: cfg.Logger}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -183,7 +192,7 @@ func open(cfg Config, src source) (*Clock, error) {
 	default:
 		return nil, fmt.Errorf("clock: trust %q: use auto or system", cfg.Trust)
 	}
-	if _, err := src.kernel(); err != nil && c.trust == Auto {
+	if _, err := c.src.Kernel(); err != nil && c.trust == Auto {
 		// Punches are taken all the same, and held: that loses nothing.
 		c.log.Error("the kernel does not say whether the clock is right; punches are held: allow the call (in a systemd unit: no ProtectClock, and adjtimex in SystemCallFilter), or set trust = \"system\"", "err", err)
 	}
@@ -196,26 +205,30 @@ func open(cfg Config, src source) (*Clock, error) {
 // Now returns the time and how far it can be believed. It asks the kernel only,
 // touches no file and never blocks.
 func (c *Clock) Now() Reading {
-	k, err := c.src.kernel()
+	k, err := c.src.Kernel()
 	if err != nil { // New has seen it work: an unknown state is an unsynced one
-		k = kernel{}
+		k = Kernel{}
 	}
 	wall, up := c.pair()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := Reading{Wall: wall, BootID: c.src.boot, Uptime: up, State: Unset, ErrorBound: Unknown}
+	r := Reading{Wall: wall, BootID: c.src.BootID, Uptime: up, State: Unset, ErrorBound: Unknown}
 	epoch := wall.Add(-up)
 	switch {
-	case k.synced:
-		r.State, r.ErrorBound = Synced, k.bound
+	case k.Synced:
+		r.State, r.ErrorBound = Synced, k.Bound
 		if c.trust == Auto {
-			c.anchor = anchor{ok: true, epoch: epoch, uptime: up, bound: bounded(k.bound)}
+			c.anchor = anchor{ok: true, epoch: epoch, uptime: up, bound: bounded(k.Bound)}
 			c.synced = wall
 		}
 	case c.trust == System:
 		r.State, r.ErrorBound = Synced, handBound
 	case c.anchor.ok:
-		r.State, r.ErrorBound = Holdover, c.anchor.at(up)+epoch.Sub(c.anchor.epoch).Abs()
+		bound, off := c.anchor.at(up), epoch.Sub(c.anchor.epoch).Abs()
+		if off <= max(bound, handStep) {
+			r.State = Holdover
+		}
+		r.ErrorBound = min(bound, Unknown) + min(off, Unknown)
 	}
 	r.ErrorBound = bounded(r.ErrorBound)
 	return r
@@ -245,7 +258,7 @@ func (c *Clock) BootEpoch() (epoch time.Time, bound time.Duration, ok bool) {
 func (c *Clock) Watch(ctx context.Context, fn func(Reading)) error {
 	wake := make(chan struct{}, 1)
 	steps := make(chan error, 1)
-	go func() { steps <- c.src.steps(ctx, wake) }()
+	go func() { steps <- c.src.Steps(ctx, wake) }()
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
 	soon := time.NewTimer(afterStep)
@@ -290,9 +303,9 @@ func (c *Clock) Watch(ctx context.Context, fn func(Reading)) error {
 // between would see a step that is none.
 func (c *Clock) pair() (wall time.Time, up time.Duration) {
 	for range 4 {
-		before := c.src.uptime()
-		wall = c.src.wall().Round(0)
-		up = c.src.uptime()
+		before := c.src.Uptime()
+		wall = c.src.Wall().Round(0)
+		up = c.src.Uptime()
 		if up-before < readAgainAt {
 			break
 		}
@@ -309,17 +322,19 @@ func (c *Clock) askChip() {
 	if have || c.trust != Auto {
 		return
 	}
-	if k, err := c.src.kernel(); err == nil && k.synced {
+	if k, err := c.src.Kernel(); err == nil && k.Synced {
 		return
 	}
-	name, ok := c.src.chip()
+	name, ok := c.src.Chip()
 	wall, up := c.pair()
-	if !ok || wall.Year() < firstYear {
+	if !ok || wall.Year() < firstYear || wall.Year() > lastYear {
 		return
 	}
 	age := time.Duration(chipAge)
-	if !synced.IsZero() && !wall.Before(synced) {
-		age = wall.Sub(synced)
+	if !synced.IsZero() {
+		if age = wall.Sub(synced); age < 0 || age > mostAge {
+			return
+		}
 	}
 	rate := time.Duration(anyChip)
 	if strings.Contains(name, "ds3231") {
@@ -358,12 +373,12 @@ func (c *Clock) load() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	a, synced, err := parse(b, err, c.src.boot)
+	a, synced, err := parse(b, err, c.src.BootID)
 	if err != nil {
 		c.log.Warn("clock: the state file is of no use, it is written anew", "file", c.file, "err", err)
 		return
 	}
-	if a.uptime > c.src.uptime() { // not of this boot, whatever it says
+	if a.uptime > c.src.Uptime() { // not of this boot, whatever it says
 		a = anchor{}
 	}
 	c.anchor, c.saved, c.synced = a, a, synced
@@ -403,7 +418,7 @@ func (c *Clock) keep(changed bool) {
 		return
 	}
 	s := state{
-		BootID:   bootString(c.src.boot),
+		BootID:   bootString(c.src.BootID),
 		EpochMS:  a.epoch.UnixMilli(),
 		UptimeMS: a.uptime.Milliseconds(),
 		BoundMS:  (a.bound + time.Millisecond - 1).Milliseconds(),

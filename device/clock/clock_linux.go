@@ -33,31 +33,31 @@ func Uptime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func system() (source, error) {
+func system() (Machine, error) {
 	boot, err := Boot()
 	if err != nil {
-		return source{}, err
+		return Machine{}, err
 	}
-	return source{
-		boot: boot, wall: time.Now, uptime: Uptime, kernel: adjtimex, steps: steps,
-		chip: func() (string, bool) { return chip("/sys/class/rtc") },
+	return Machine{
+		BootID: boot, Wall: time.Now, Uptime: Uptime, Kernel: adjtimex, Steps: steps,
+		Chip: func() (string, bool) { return chip("/sys/class/rtc") },
 	}, nil
 }
 
 // adjtimex asks without setting anything. The fields are 32 bits wide on 32-bit ARM.
-func adjtimex() (kernel, error) {
+func adjtimex() (Kernel, error) {
 	var tx unix.Timex
 	status, err := unix.Adjtimex(&tx)
 	if err != nil {
-		return kernel{}, fmt.Errorf("adjtimex: %w", err)
+		return Kernel{}, fmt.Errorf("adjtimex: %w", err)
 	}
 	unit := time.Microsecond
 	if tx.Status&unix.STA_NANO != 0 {
 		unit = time.Nanosecond
 	}
-	return kernel{
-		synced: status != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0,
-		bound:  time.Duration(tx.Maxerror)*time.Microsecond + (time.Duration(tx.Offset) * unit).Abs(),
+	return Kernel{
+		Synced: status != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0,
+		Bound:  time.Duration(tx.Maxerror)*time.Microsecond + (time.Duration(tx.Offset) * unit).Abs(),
 	}, nil
 }
 

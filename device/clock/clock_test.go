@@ -21,7 +21,7 @@ type machine struct {
 	boot    [16]byte
 	booted  time.Time     // in the bubble's time
 	ahead   time.Duration // wall time before the bubble's
-	k       kernel
+	k       Kernel
 	kErr    error
 	chip    string
 	hasChip bool
@@ -29,14 +29,14 @@ type machine struct {
 	wake    chan<- struct{}
 }
 
-func (m *machine) source() source {
-	return source{
-		boot:   m.boot,
-		wall:   func() time.Time { m.mu.Lock(); defer m.mu.Unlock(); return time.Now().Add(m.ahead) },
-		uptime: func() time.Duration { m.mu.Lock(); defer m.mu.Unlock(); return time.Since(m.booted) },
-		kernel: func() (kernel, error) { m.mu.Lock(); defer m.mu.Unlock(); m.asked++; return m.k, m.kErr },
-		chip:   func() (string, bool) { m.mu.Lock(); defer m.mu.Unlock(); return m.chip, m.hasChip },
-		steps: func(ctx context.Context, wake chan<- struct{}) error {
+func (m *machine) source() *Machine {
+	return &Machine{
+		BootID: m.boot,
+		Wall:   func() time.Time { m.mu.Lock(); defer m.mu.Unlock(); return time.Now().Add(m.ahead) },
+		Uptime: func() time.Duration { m.mu.Lock(); defer m.mu.Unlock(); return time.Since(m.booted) },
+		Kernel: func() (Kernel, error) { m.mu.Lock(); defer m.mu.Unlock(); m.asked++; return m.k, m.kErr },
+		Chip:   func() (string, bool) { m.mu.Lock(); defer m.mu.Unlock(); return m.chip, m.hasChip },
+		Steps: func(ctx context.Context, wake chan<- struct{}) error {
 			m.mu.Lock()
 			m.wake = wake
 			m.mu.Unlock()
@@ -64,11 +64,12 @@ func (m *machine) step(d time.Duration) {
 	}
 }
 
-func (m *machine) set(k kernel) { m.mu.Lock(); defer m.mu.Unlock(); m.k = k }
+func (m *machine) set(k Kernel) { m.mu.Lock(); defer m.mu.Unlock(); m.k = k }
 
 func mustOpen(t *testing.T, m *machine, cfg Config) *Clock {
 	t.Helper()
-	c, err := open(cfg, m.source())
+	cfg.Machine = m.source()
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +86,8 @@ func want(t *testing.T, r Reading, s State, bound time.Duration) {
 var (
 	right = time.Date(2026, 11, 21, 8, 58, 0, 0, time.UTC)
 	image = time.Date(2025, 5, 13, 0, 0, 0, 0, time.UTC)
-	ntp   = kernel{synced: true, bound: 20 * time.Millisecond}
-	loose = kernel{bound: 16 * time.Second}
+	ntp   = Kernel{Synced: true, Bound: 20 * time.Millisecond}
+	loose = Kernel{Bound: 16 * time.Second}
 )
 
 func TestClockThatNobodySetIsUnset(t *testing.T) {
@@ -138,6 +139,14 @@ func TestClockThatLostItsServerIsOffByMoreAndMore(t *testing.T) {
 		if epoch, bound, ok := c.BootEpoch(); !ok || !epoch.Equal(right) || bound != 520*time.Millisecond {
 			t.Errorf("epoch %v ± %v, %v", epoch, bound, ok)
 		}
+		// By more than a minute, and more than it could be off: what it says is false.
+		m.step(-3 * time.Hour)
+		want(t, c.Now(), Unset, 3*time.Hour+60*time.Second+520*time.Millisecond)
+		if epoch, bound, ok := c.BootEpoch(); !ok || !epoch.Equal(right) || bound != 520*time.Millisecond {
+			t.Errorf("epoch %v ± %v, %v", epoch, bound, ok)
+		}
+		m.step(3 * time.Hour)
+		want(t, c.Now(), Holdover, 60*time.Second+520*time.Millisecond)
 		time.Sleep(60000 * 24 * time.Hour)
 		want(t, c.Now(), Holdover, Unknown)
 		m.step(time.Minute)
@@ -189,7 +198,9 @@ func TestBatteryClockIsBelievedAsFarAsItsChipGoes(t *testing.T) {
 			{"DS3231, age unknown", "ds3231", right, "", Holdover, time.Second + 365*24*3600*3500},
 			{"DS3231, a million seconds after the last sync", "ds3231", synced.Add(1e15), last, Holdover, 4500 * time.Millisecond},
 			{"another chip, as long after", "rtc-pcf8523", synced.Add(1e15), last, Holdover, 101 * time.Second},
-			{"set back before the last sync", "ds3231", synced.Add(-time.Hour), last, Holdover, time.Second + 365*24*3600*3500},
+			{"set back before the last sync", "ds3231", synced.Add(-time.Hour), last, Unset, Unknown},
+			{"ten years after the last sync", "ds3231", synced.AddDate(10, 0, 0), last, Unset, Unknown},
+			{"registers full of ones", "ds3231", time.Date(2165, 1, 1, 0, 0, 0, 0, time.UTC), "", Unset, Unknown},
 			{"a battery that is empty", "ds3231", time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), last, Unset, Unknown},
 		} {
 			m := bootAt(c.wall)
@@ -214,7 +225,7 @@ func TestATechnicianMayAnswerForTheClock(t *testing.T) {
 		if epoch, _, ok := c.BootEpoch(); !ok || !epoch.Equal(image) {
 			t.Errorf("epoch %v, %v", epoch, ok)
 		}
-		m.set(kernel{synced: true})
+		m.set(Kernel{Synced: true})
 		want(t, c.Now(), Synced, time.Millisecond)
 	})
 }
@@ -305,12 +316,12 @@ func TestDamagedStateFileIsAsGoodAsNone(t *testing.T) {
 
 func TestAMachineThatWillNotAnswerHasAClockThatNobodySet(t *testing.T) {
 	m := bootAt(image)
-	if _, err := open(Config{Trust: "ntp"}, m.source()); err == nil || !strings.Contains(err.Error(), "use auto or system") {
+	if _, err := New(Config{Trust: "ntp", Machine: m.source()}); err == nil || !strings.Contains(err.Error(), "use auto or system") {
 		t.Errorf("unknown trust: %v", err)
 	}
 	m.kErr = errors.New("operation not permitted")
 	var log strings.Builder
-	c, err := open(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, m.source())
+	c, err := New(Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Machine: m.source()})
 	if err != nil || c.Now().State != Unset || !strings.Contains(log.String(), "ProtectClock") {
 		t.Errorf("no adjtimex: %v, log %s", err, log.String())
 	}
