@@ -407,7 +407,7 @@ func (h *clockwork) watchSecrets(ctx context.Context) error {
 			if now := stat(w); now != last[w.cfg.Name] {
 				last[w.cfg.Name] = now
 				h.log.Info("the secret file has changed: trying again", "dest", w.cfg.Name)
-				w.Kick()
+				w.Wake()
 			}
 		}
 	}

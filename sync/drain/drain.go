@@ -32,7 +32,8 @@
 //   - [Busy] stops the whole destination for as long as the far side said, and
 //     longer each further time.
 //   - [token.Denied] stops it until a person acts; it is probed at 5 to 15 minutes.
-//     [Worker.Kick] ends the wait.
+//     [Worker.Kick] ends the wait. An [Insister] may answer those probes without a
+//     call until a person has done something.
 //   - An empty queue costs nothing: the worker sleeps until [Log.Changed].
 //   - A failing destination is logged once per different message, its recovery once
 //     with how long it was down.
@@ -94,9 +95,19 @@ type Destination interface {
 
 // Resetter is a Destination that remembers refusals, most likely in a
 // [token.Cache]. The worker calls Reset before each probe after a Denied, and at
-// a [Worker.Kick], then from another goroutine than Send's, perhaps during one.
+// a [Worker.Kick] or [Worker.Wake], then from another goroutine than Send's,
+// perhaps during one.
 type Resetter interface {
 	Reset()
+}
+
+// Insister is a Destination that keeps a refusal through Reset, because trying
+// again by itself would do harm: a far side that locks an account after a few bad
+// passwords. Its probes then cost no call. [Worker.Kick], which is a person's
+// word, calls Insist in place of Reset, and everything is tried again, once. As
+// with Reset, from another goroutine than Send's.
+type Insister interface {
+	Insist()
 }
 
 // Busy is inside an error when the far side asked for quiet: the whole

@@ -97,10 +97,25 @@ func (w *Worker) Status() Status {
 }
 
 // Kick ends a wait after an outage or a Denied and has the destination forget its
-// refusals: a technician wants to know now, or a secret was changed. A wait that
+// refusals, those of an [Insister] too: a technician wants to know now. A wait that
 // the far side asked for goes on. It does not block, and several count as one.
 func (w *Worker) Kick() {
+	if i, ok := w.c.Dest.(Insister); ok {
+		i.Insist()
+	} else {
+		w.reset()
+	}
+	w.knock()
+}
+
+// Wake is a Kick that nobody's word is behind: a secret's file was touched. An
+// [Insister] sees for itself whether there is anything new to try.
+func (w *Worker) Wake() {
 	w.reset()
+	w.knock()
+}
+
+func (w *Worker) knock() {
 	select {
 	case w.kick <- struct{}{}:
 	default:

@@ -811,3 +811,43 @@ func TestNothingIsLostOrReorderedByAnyMixOfTrouble(t *testing.T) {
 		})
 	}
 }
+
+// insister keeps a refusal through every reset until a person has spoken.
+type insister struct {
+	*far
+	spoken atomic.Int32
+}
+
+func (i *insister) Insist() { i.spoken.Add(1) }
+
+func TestOnlyAPersonsWordIsInsisted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{answer: func(int, []punch.Punch) ([]punch.Verdict, error) {
+			return nil, &token.Denied{State: token.AuthFailed, Hint: "look", Err: errors.New("bad password")}
+		}}
+		d := &insister{far: f}
+		log := &draintest.Log{}
+		log.Append(punches(1, 1)...)
+		w := drain.NewWorker(drain.Config{Name: "104", Log: log, Dest: d, Logger: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		pass(time.Hour)
+		before := f.count()
+		if before < 4 || d.spoken.Load() != 0 || f.forgot() == 0 {
+			t.Errorf("%d probes, %d words of a person, %d resets", before, d.spoken.Load(), f.forgot())
+		}
+		w.Wake() // a file was touched
+		synctest.Wait()
+		if f.count() != before+1 || d.spoken.Load() != 0 {
+			t.Errorf("a wake made %d probes and %d words of a person", f.count()-before, d.spoken.Load())
+		}
+		w.Kick()
+		synctest.Wait()
+		if f.count() != before+2 || d.spoken.Load() != 1 {
+			t.Errorf("a kick made %d probes and %d words of a person", f.count()-before-1, d.spoken.Load())
+		}
+		cancel()
+		<-done
+	})
+}

@@ -75,6 +75,7 @@ func (d *Denied) Unwrap() error { return d.Err }
 type Token struct {
 	Value string        // never empty
 	Life  time.Duration // how long it is good, counted from when it was asked for; positive
+	Early time.Duration // how long before its end this one is renewed, where that depends on its life; 0 for Options.Early
 }
 
 const (
@@ -240,7 +241,11 @@ func (c *Cache) answered(f *flight, sent time.Time, t Token, err error) {
 		if current {
 			c.value = t.Value
 			c.until = sent.Add(t.Life)
-			c.renew = c.until.Add(-min(c.o.Early, t.Life/2))
+			early := c.o.Early
+			if t.Early > 0 {
+				early = t.Early
+			}
+			c.renew = c.until.Add(-min(early, t.Life/2))
 			if c.reask {
 				c.reasked = sent
 			}

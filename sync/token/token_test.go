@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -422,4 +423,27 @@ func TestEveryRequestIsObservedOnce(t *testing.T) {
 			t.Errorf("heard %v, want %v", heard, want)
 		}
 	})
+}
+
+func TestATokenMayBringItsOwnMargin(t *testing.T) {
+	for _, c := range []struct {
+		life, early, asked time.Duration // asked: how long before its end the next one is asked for
+	}{{600 * time.Second, 60 * time.Second, 60 * time.Second}, {60 * time.Second, 15 * time.Second, 15 * time.Second}, {60 * time.Second, 0, 20 * time.Second}, {60 * time.Second, 59 * time.Second, 30 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			n := 0
+			cache := NewCache(func(context.Context) (Token, error) {
+				n++
+				return Token{Value: strconv.Itoa(n), Life: c.life, Early: c.early}, nil
+			}, Options{Early: 20 * time.Second})
+			for _, step := range []struct {
+				pass time.Duration
+				want string
+			}{{0, "1"}, {c.life - c.asked - time.Second, "1"}, {time.Second, "2"}} {
+				time.Sleep(step.pass)
+				if got, err := cache.Get(t.Context()); got != step.want || err != nil {
+					t.Errorf("%+v: got %q, %v, want %q", c, got, err, step.want)
+				}
+			}
+		})
+	}
 }
