@@ -17,6 +17,9 @@
 // in and out from the shift. idempotent_id is the punch's id: without it Feishu
 // stores a resent punch twice. The same punch is the same bytes, whenever it is sent.
 //
+// What Feishu holds is read back with user_flows/query, fifty people a call, to
+// compare it with the log; see [Client.Held].
+//
 // # The code decides
 //
 // Replies are JSON with a code, and the code decides, whatever the HTTP status: a
@@ -58,6 +61,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -117,18 +121,20 @@ const (
 	maxReply    = 1 << 20 // bytes of an answer; the longest true one repeats 50 records
 )
 
-// Client is one Feishu app. Send is for one goroutine at a time; Reset may be
-// called by any, also during a Send.
+// Client is one Feishu app. Send is for one goroutine at a time; Held and Reset may
+// be called by any, also during a Send.
 type Client struct {
 	cfg    Config
 	url    string
 	tokens *token.Cache
 
 	// Of Send only.
-	size   int // records per call
-	tries  map[punch.ID]tries
-	takes  uint64 // calls in which Feishu took something
-	quota  error  // the denial that is repeated until quiet
+	size  int // records per call
+	tries map[punch.ID]tries
+	takes uint64 // calls in which Feishu took something
+
+	mu     sync.Mutex // of Send and Held
+	quota  error      // the denial that is repeated until quiet
 	quiet  time.Time
 	logged int64 // code whose log_id was logged last
 }
@@ -480,11 +486,17 @@ func (a *answer) wait() time.Duration {
 // call imports records. The error is fit to be returned by Send; without one the
 // answer's action is about the records.
 func (c *Client) call(ctx context.Context, rs []record) (*answer, error) {
-	if c.quota != nil && time.Now().Before(c.quiet) {
-		return nil, c.quota
-	}
 	body, err := encode(rs)
 	if err != nil {
+		return nil, err
+	}
+	return c.exchange(ctx, "import punches", c.url, body, maxReply)
+}
+
+// exchange makes one call with a token, twice if the token is refused. An error says
+// that nothing was learned; without one the answer's action is about the content.
+func (c *Client) exchange(ctx context.Context, what, to string, body []byte, most int64) (*answer, error) {
+	if err := c.usedUp(); err != nil {
 		return nil, err
 	}
 	for again := false; ; again = true {
@@ -492,7 +504,7 @@ func (c *Client) call(ctx context.Context, rs []record) (*answer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("feishu: get a token: %w", err)
 		}
-		a, err := c.post(ctx, "import punches", c.url, tok, body)
+		a, err := c.post(ctx, what, to, tok, body, most)
 		if err != nil {
 			return nil, err
 		}
@@ -509,7 +521,9 @@ func (c *Client) call(ctx context.Context, rs []record) (*answer, error) {
 		case denied:
 			err := a.err()
 			if a.reply.code == codeQuota {
+				c.mu.Lock()
 				c.quota, c.quiet = err, time.Now().Add(quotaProbe)
+				c.mu.Unlock()
 			}
 			return nil, err
 		case busy, outage:
@@ -520,20 +534,33 @@ func (c *Client) call(ctx context.Context, rs []record) (*answer, error) {
 	}
 }
 
+// usedUp is the denial of a quota that was used up less than an hour ago.
+func (c *Client) usedUp() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quota != nil && time.Now().Before(c.quiet) {
+		return c.quota
+	}
+	return nil
+}
+
 // tell logs Feishu's own name for a refused call, which their support asks for, once
 // per kind of refusal.
 func (c *Client) tell(a *answer) {
-	if a.reply.code == c.logged {
+	c.mu.Lock()
+	known := a.reply.code == c.logged
+	c.logged = a.reply.code
+	c.mu.Unlock()
+	if known {
 		return
 	}
-	c.logged = a.reply.code
 	if a.reply.logID != "" {
 		c.cfg.Log.Info("feishu refused a call", "code", a.reply.code, "http", a.status, "log_id", a.reply.logID)
 	}
 }
 
 // post makes one call. The error is of the network: nothing is known of the outcome.
-func (c *Client) post(ctx context.Context, call, to, tok string, body []byte) (*answer, error) {
+func (c *Client) post(ctx context.Context, call, to, tok string, body []byte, most int64) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("feishu: %s: %w", call, err)
@@ -547,7 +574,7 @@ func (c *Client) post(ctx context.Context, call, to, tok string, body []byte) (*
 		return nil, fmt.Errorf("feishu: %s: %w", call, err)
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, call: call}
-	a.body, a.cut = drain.ReadBody(resp, maxReply)
+	a.body, a.cut = drain.ReadBody(resp, most)
 	if a.cut == nil {
 		a.reply = parseReply(a.body)
 	}
@@ -567,7 +594,7 @@ func (c *Client) fetch(ctx context.Context) (token.Token, error) {
 	if err != nil {
 		return token.Token{}, fmt.Errorf("feishu: get a token: %w", err)
 	}
-	a, err := c.post(ctx, "token call", strings.TrimRight(c.cfg.BaseURL, "/")+tokenPath, "", body)
+	a, err := c.post(ctx, "token call", strings.TrimRight(c.cfg.BaseURL, "/")+tokenPath, "", body, maxReply)
 	if err != nil {
 		return token.Token{}, err
 	}
