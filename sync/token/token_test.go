@@ -45,9 +45,9 @@ func (o *office) fetch(ctx context.Context) (Token, error) {
 		return Token{}, o.err
 	}
 	if o.same != "" {
-		return Token{o.same, o.life}, nil
+		return Token{Value: o.same, Life: o.life}, nil
 	}
-	return Token{fmt.Sprintf("token-%d", n), o.life}, nil
+	return Token{Value: fmt.Sprintf("token-%d", n), Life: o.life}, nil
 }
 
 func (o *office) asked() int {
@@ -207,7 +207,7 @@ func TestNobodyJoinsARequestThatIsBeingCalledOff(t *testing.T) {
 				time.Sleep(5 * time.Second) // slow to let go
 				return Token{}, ctx.Err()
 			}
-			return Token{"token-2", time.Hour}, nil
+			return Token{Value: "token-2", Life: time.Hour}, nil
 		}, Options{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -232,7 +232,7 @@ func TestADeniedThatIsKnownToLastIsRememberedAsLong(t *testing.T) {
 }
 
 func TestAnEmptyTokenOrOneWithoutALifeIsNeverReturned(t *testing.T) {
-	for _, tok := range []Token{{"", time.Hour}, {"token", 0}, {"token", -time.Second}} {
+	for _, tok := range []Token{{Life: time.Hour}, {Value: "token"}, {Value: "token", Life: -time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			c := NewCache(func(context.Context) (Token, error) { return tok, nil }, Options{})
 			got, err := c.Get(t.Context())
