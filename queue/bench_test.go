@@ -1,101 +1,563 @@
 package queue
 
 import (
+	"cmp"
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"punchclock/queue/punch"
 )
 
-// BenchmarkCommit measures one punch made durable, beside the least that this
-// disk can do: the same bytes written into a file that is already there, and
-// synced. The two take turns, so that a busy machine slows both.
-func BenchmarkCommit(b *testing.B) {
-	for _, stored := range []int{0, 10_000, 100_000} {
-		b.Run(fmt.Sprintf("stored=%d", stored), func(b *testing.B) {
-			dir := b.TempDir()
-			fill(b, dir, stored)
-			box := open(b, Options{Dir: dir, SegmentRecords: 2 * defaultSegmentRecords})
-			f, err := os.OpenFile(filepath.Join(dir, "floor"), os.O_RDWR|os.O_CREATE, 0o600)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer f.Close()
-			if _, err := f.Write(make([]byte, 4<<20)); err != nil {
-				b.Fatal(err)
-			}
-			f.Sync()
-			const n = 700
-			var commits, floors []time.Duration
-			for range b.N {
-				for i := range n {
-					d := draft(stored + i)
-					rec, _ := encodeRecord(uint64(i), [32]byte{}, &d)
-					begin := time.Now()
-					f.WriteAt(rec, int64(i*len(rec)))
-					if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-						b.Fatal(err)
-					}
-					floors = append(floors, time.Since(begin))
-					begin = time.Now()
-					if _, err := box.Append(d); err != nil {
-						b.Fatal(err)
-					}
-					commits = append(commits, time.Since(begin))
-					if i%hotMax == 0 { // between punches
-						if err := box.Tidy(); err != nil {
-							b.Fatal(err)
-						}
-					}
-				}
-			}
-			slices.Sort(commits)
-			slices.Sort(floors)
-			us := func(d []time.Duration, q float64) float64 { return float64(d[int(q*float64(len(d)-1))].Microseconds()) }
-			b.ReportMetric(us(commits, .5), "commit-p50-µs")
-			b.ReportMetric(us(floors, .5), "floor-p50-µs")
-			b.ReportMetric(us(commits, .99), "commit-p99-µs")
-			b.ReportMetric(us(floors, .99), "floor-p99-µs")
-			b.ReportMetric(us(commits, .5)/us(floors, .5), "×floor")
-			b.ReportMetric(0, "ns/op")
-		})
+// The figures are printed as one table, measured against what is wanted, by
+//
+//	BENCH=full  go test -run '^TestFigures$' -v ./queue    (some ten minutes)
+//	BENCH=quick go test -run '^TestFigures$' -v ./queue    (under two)
+//
+// BENCH_ONLY is a pattern for the part to measure. A figure that misses is marked,
+// and fails nothing: this is a table, not a promise. Every latency stands beside
+// the floor, the least that the medium can do: the same bytes written into a file
+// that is already there, and synced. The two take turns, so that a busy machine
+// slows both.
+func TestFigures(t *testing.T) {
+	mode := os.Getenv("BENCH")
+	if mode == "" {
+		t.Skip("make bench prints the figures")
+	}
+	f := &figures{T: t, quick: mode == "quick", stores: map[string]string{}}
+	begin := time.Now()
+	f.head()
+	for _, part := range []struct {
+		name string
+		run  func()
+	}{
+		{"commit", f.commits}, {"device", f.devices}, {"settle", f.settles},
+		{"cards", f.cards}, {"open", f.opens}, {"read", f.reads},
+	} {
+		if only := os.Getenv("BENCH_ONLY"); only == "" || strings.Contains(only, part.name) {
+			part.run()
+		}
+	}
+	fmt.Printf("\n%d of %d figures are as wanted; %s\n", f.good, f.all, time.Since(begin).Round(time.Second))
+}
+
+type figures struct {
+	*testing.T
+	quick     bool
+	stores    map[string]string
+	good, all int
+}
+
+func (f *figures) head() {
+	fmt.Printf("\n| %-62s | %-44s | %-22s |    |\n|%s|%s|%s|----|\n", "what", "measured", "wanted",
+		strings.Repeat("-", 64), strings.Repeat("-", 46), strings.Repeat("-", 24))
+}
+
+// row prints one line; a wanted value of 0 asks for nothing.
+func (f *figures) row(what, measured, wanted string, ok bool) {
+	mark := ""
+	if wanted != "" {
+		f.all++
+		if mark = "no"; ok {
+			mark = "ok"
+			f.good++
+		}
+	}
+	fmt.Printf("| %-62s | %-44s | %-22s | %-2s |\n", what, measured, wanted, mark)
+}
+
+func (f *figures) cannot(what string, err error) {
+	fmt.Printf("| %-62s | NOT MEASURED: %v |\n", what, err)
+}
+
+func must[T any](f *figures) func(T, error) T {
+	return func(v T, err error) T {
+		f.Helper()
+		if err != nil {
+			f.Fatal(err)
+		}
+		return v
 	}
 }
 
-// fill stores n punches fast, without syncs, as a clock of some months holds them.
-func fill(b *testing.B, dir string, n int) {
-	b.Helper()
-	box, err := Open(Options{Dir: dir, Device: "test-1", Destinations: []string{"104", "feishu"}, UnsafeNoSync: true, SegmentRecords: 2 * defaultSegmentRecords})
-	if err != nil {
-		b.Fatal(err)
+func benchOptions(dir string) Options {
+	return Options{Dir: dir, Device: "test-1", Destinations: []string{"104", "feishu"}}
+}
+
+// measureOptions are those for measuring a punch behind n others. A full file is
+// the worst there is; the product would begin a new one at the first punch.
+func measureOptions(dir string, n int) Options {
+	o := benchOptions(dir)
+	if n <= defaultSegmentRecords {
+		o.SegmentRecords = 4 * defaultSegmentRecords
 	}
-	for i := range n {
-		if _, err := box.Append(draft(i)); err != nil {
-			b.Fatal(err)
+	return o
+}
+
+func (f *figures) open(o Options) *Outbox {
+	f.Helper()
+	return must[*Outbox](f)(Open(o))
+}
+
+// store returns a folder with n punches in it, as the product would have filled
+// it: a file for each month or 100,000. It is made once, without syncs.
+func (f *figures) store(n int) string { return f.made(strconv.Itoa(n), n, 0) }
+
+// delivered is store with all but the last few settled at both destinations, in batches of 50.
+func (f *figures) delivered(n, left int) string {
+	return f.made(fmt.Sprintf("%d-%d", n, left), n, n-left)
+}
+
+func (f *figures) made(name string, n, settled int) string {
+	if dir := f.stores[name]; dir != "" {
+		return dir
+	}
+	dir := filepath.Join(f.TempDir(), name)
+	if settled > 0 && f.stores[strconv.Itoa(n)] != "" {
+		copyDir(f, f.stores[strconv.Itoa(n)], dir)
+	}
+	o := benchOptions(dir)
+	o.UnsafeNoSync = true
+	box := f.open(o)
+	var wg sync.WaitGroup
+	for at := int(box.head); at < n; {
+		next := min(at+1000, n)
+		for lane := range 20 {
+			wg.Go(func() {
+				for i := at + lane; i < next; i += 20 {
+					if _, err := box.Append(draft(i)); err != nil {
+						panic(err)
+					}
+				}
+			})
 		}
-		if i%1000 == 999 {
+		wg.Wait()
+		if next < n { // the last file stays as full as it can be
 			if err := box.Tidy(); err != nil {
-				b.Fatal(err)
+				f.Fatal(err)
+			}
+		}
+		at = next
+	}
+	for _, dest := range o.Destinations {
+		for at := 0; at < settled; at += 50 {
+			if err := box.Settle(dest, verdicts(at+1, min(at+50, settled), "")); err != nil {
+				f.Fatal(err)
 			}
 		}
 	}
 	if err := box.Close(); err != nil {
-		b.Fatal(err)
+		f.Fatal(err)
+	}
+	syscall.Sync()
+	f.stores[name] = dir
+	return dir
+}
+
+// verdicts accepts the punches from..to. An id is the far side's name for the
+// first; the next ones follow it as a snowflake's do.
+func verdicts(from, to int, id string) []punch.Verdict {
+	out := make([]punch.Verdict, 0, to-from+1)
+	for seq := from; seq <= to; seq++ {
+		v := punch.Verdict{ID: punch.NewID("test-1", uint64(seq)), Fate: punch.Accept, Attempts: 1}
+		if id != "" {
+			n, _ := strconv.ParseUint(id, 10, 64)
+			v.Receipt = strconv.FormatUint(n+uint64(seq)*7_340_033+uint64(seq*2654435761%4096), 10)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func copyDir(f *figures, from, to string) {
+	f.Helper()
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		f.Fatal(err)
+	}
+	syscall.Sync()
+}
+
+// rawFloor is the file beside the outbox that is already written.
+type rawFloor struct {
+	f  *os.File
+	at int64
+}
+
+func (f *figures) floor(dir string) *rawFloor {
+	r := &rawFloor{f: must[*os.File](f)(os.OpenFile(filepath.Join(dir, "floor"), os.O_RDWR|os.O_CREATE, 0o600))}
+	if _, err := r.f.Write(make([]byte, 1<<20)); err != nil {
+		f.Fatal(err)
+	}
+	r.f.Sync()
+	return r
+}
+
+func (r *rawFloor) once(rec []byte) (time.Duration, error) {
+	begin := time.Now()
+	if _, err := r.f.WriteAt(rec, r.at); err != nil {
+		return 0, err
+	}
+	err := syscall.Fdatasync(int(r.f.Fd()))
+	r.at = (r.at + int64(len(rec))) % (1<<20 - 4096)
+	return time.Since(begin), err
+}
+
+// latencies makes n punches, each in turn with the floor, as people do: what is
+// done between punches is done between them.
+func (f *figures) latencies(dir string, stored, n int) (commits, floors []time.Duration) {
+	box := f.open(measureOptions(dir, stored))
+	defer box.Close()
+	r := f.floor(dir)
+	defer os.Remove(r.f.Name())
+	defer r.f.Close()
+	at := int(box.head)
+	for i := range n {
+		d := draft(at + i)
+		rec, _ := encodeRecord(uint64(at+i), [32]byte{}, &d)
+		floors = append(floors, must[time.Duration](f)(r.once(rec)))
+		begin := time.Now()
+		if _, err := box.Append(d); err != nil {
+			f.Fatal(err)
+		}
+		commits = append(commits, time.Since(begin))
+		f.between(box)
+	}
+	slices.Sort(commits)
+	slices.Sort(floors)
+	return commits, floors
+}
+
+// between is what Run would do before the next person comes.
+func (f *figures) between(box *Outbox) {
+	select {
+	case <-box.work:
+		if err := box.Tidy(); err != nil {
+			f.Fatal(err)
+		}
+	default:
 	}
 }
 
-// BenchmarkOpen measures a start with 100,000 punches in the file.
-func BenchmarkOpen(b *testing.B) {
-	dir := b.TempDir()
-	fill(b, dir, 100_000)
-	for b.Loop() {
-		box, err := Open(Options{Dir: dir, Device: "test-1", Destinations: []string{"104", "feishu"}})
-		if err != nil {
-			b.Fatal(err)
+func quantile(d []time.Duration, q float64) time.Duration { return d[int(q*float64(len(d)-1))] }
+
+func (f *figures) latencyRow(what, dir string, stored, n int, most50, most99 float64) {
+	commits, floors := f.latencies(dir, stored, n)
+	c50, f50, c99, f99 := quantile(commits, .5), quantile(floors, .5), quantile(commits, .99), quantile(floors, .99)
+	x50, x99 := float64(c50)/float64(f50), float64(c99)/float64(f99)
+	wanted := fmt.Sprintf("p50 ≤ %.1f ×", most50)
+	if most99 > 0 {
+		wanted += fmt.Sprintf(", p99 ≤ %.1f ×", most99)
+	}
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseconds())/1000) }
+	f.row(what, fmt.Sprintf("p50 %.2f × (%s/%s ms), p99 %.2f × (%s/%s ms)", x50, ms(c50), ms(f50), x99, ms(c99), ms(f99)),
+		wanted, x50 <= most50 && (most99 == 0 || x99 <= most99))
+}
+
+func (f *figures) sizes() []int {
+	if f.quick {
+		return []int{0, 100_000}
+	}
+	return []int{0, 10_000, 100_000, 1_000_000}
+}
+
+func (f *figures) pick(quick, full int) int {
+	if f.quick {
+		return quick
+	}
+	return full
+}
+
+// commits measures a punch on this disk.
+func (f *figures) commits() {
+	for _, n := range f.sizes() {
+		dir := filepath.Join(f.TempDir(), "x")
+		copyDir(f, f.store(n), dir)
+		f.latencyRow(fmt.Sprintf("a punch, this disk, %d stored", n), dir, n, f.pick(300, 1000), 2.3, 0)
+		os.RemoveAll(dir)
+	}
+}
+
+// devices counts what a punch writes to a device.
+func (f *figures) devices() {
+	c, err := newCard(f, nil)
+	if err != nil {
+		f.cannot("device bytes a punch", err)
+		return
+	}
+	type state struct {
+		name, dir string
+		stored, n int // n long enough to hold the zeros written ahead, once at least in 40,000
+		most      float64
+	}
+	states := []state{{"0 stored", f.store(0), 0, f.pick(600, 5000), 14336}, {"100000 stored", f.store(100_000), 100_000, f.pick(600, 45_000), 13312}}
+	if f.quick {
+		states = append(states, state{"100000 delivered", f.delivered(100_000, 0), 100_000, 600, 14336})
+	} else {
+		states = append(states, state{"1000000 stored", f.store(1_000_000), 1_000_000, 5000, 14336},
+			state{"a million delivered", f.delivered(1_000_000, 0), 1_000_000, 5000, 14336})
+	}
+	for _, s := range states {
+		dir := filepath.Join(c.dir, "x")
+		copyDir(f, s.dir, dir)
+		box := f.open(measureOptions(dir, s.stored))
+		if err := box.Tidy(); err != nil { // what filling it has left undone
+			f.Fatal(err)
+		}
+		at, n := int(box.head), s.n
+		var own counts
+		begin := c.counts(f)
+		for i := range n {
+			before := c.counts(f)
+			if _, err := box.Append(draft(at + i)); err != nil {
+				f.Fatal(err)
+			}
+			d := c.counts(f).since(before)
+			own.bytes, own.flushes = own.bytes+d.bytes, own.flushes+d.flushes
+			f.between(box)
+		}
+		d := c.counts(f).since(begin)
+		per := func(v int64) float64 { return float64(v) / float64(n) }
+		f.row("device bytes a punch, "+s.name, fmt.Sprintf("%.0f (own path %.0f)", per(d.bytes), per(own.bytes)),
+			fmt.Sprintf("≤ %.0f", s.most), per(d.bytes) <= s.most)
+		f.row("flushes a punch, "+s.name, fmt.Sprintf("%.2f (own path %.2f)", per(d.flushes), per(own.flushes)),
+			"≤ 2.40 (own 2.00)", per(d.flushes) <= 2.4 && per(own.flushes) < 2.005)
+		box.Close()
+		os.RemoveAll(dir)
+	}
+	c.close(f)
+}
+
+// settles counts what marking deliveries writes.
+func (f *figures) settles() {
+	c, err := newCard(f, nil)
+	if err != nil {
+		f.cannot("marking deliveries", err)
+		return
+	}
+	defer c.close(f)
+	n := f.pick(100_000, 1_000_000)
+	for _, s := range []struct {
+		batch int
+		id    string
+		most  float64
+	}{{50, "", 170}, {100, "", 85}, {500, "", 20}, {50, "7390000000000000000", 340}} {
+		dir := filepath.Join(c.dir, "x")
+		copyDir(f, f.store(n), dir)
+		box := f.open(measureOptions(dir, n))
+		do := n
+		if s.id != "" {
+			do = min(n, 200_000)
+		}
+		begin, from := time.Now(), c.counts(f)
+		for at := 0; at < do; at += s.batch {
+			if err := box.Settle("104", verdicts(at+1, at+s.batch, s.id)); err != nil {
+				f.Fatal(err)
+			}
+			f.between(box)
+		}
+		d, took := c.counts(f).since(from), time.Since(begin)
+		what := fmt.Sprintf("marking deliveries, %d, batch %d", do, s.batch)
+		if s.id != "" {
+			what += ", record ids kept"
+		}
+		f.row(what+": bytes a record", fmt.Sprintf("%.1f (%.1f s)", float64(d.bytes)/float64(do), took.Seconds()),
+			fmt.Sprintf("≤ %.0f", s.most), float64(d.bytes) <= s.most*float64(do))
+		if s.batch == 50 && s.id == "" {
+			most := int64(42_000) * int64(do) / 1_000_000
+			f.row(what+": flushes", fmt.Sprint(d.flushes), fmt.Sprintf("≤ %d", most), d.flushes <= most)
 		}
 		box.Close()
+		os.RemoveAll(dir)
 	}
+}
+
+// cards measures a punch, and many at once, on slow cards.
+func (f *figures) cards() {
+	for _, m := range []cardModel{
+		{"card 2 ms a write", 2 * time.Millisecond, 0},
+		{"card 6 ms a flush", 200 * time.Microsecond, 6 * time.Millisecond},
+	} {
+		c, err := newCard(f, &m)
+		if err != nil {
+			f.cannot(m.name, err)
+			continue
+		}
+		for _, n := range f.sizes() {
+			dir := filepath.Join(c.dir, "x")
+			copyDir(f, f.store(n), dir)
+			c.slow(true)
+			f.latencyRow(fmt.Sprintf("a punch, %s, %d stored", m.name, n), dir, n, f.pick(150, 600), 2.1, 2)
+			c.slow(false)
+			os.RemoveAll(dir)
+		}
+		dir := filepath.Join(c.dir, "x")
+		copyDir(f, f.store(100_000), dir)
+		c.slow(true)
+		one, _ := f.rate(dir, 1, f.pick(1, 3))
+		many, group := f.rate(dir, 16, f.pick(1, 3))
+		c.slow(false)
+		f.row("16 readers at once, "+m.name, fmt.Sprintf("%.1f × one reader (%.0f/s, %.0f/s; %.1f a commit)", many/one, many, one, group), "≥ 8 ×", many >= 8*one)
+		c.close(f)
+	}
+}
+
+// rate is how many punches a second so many readers get through, with what Run does
+// going on beside it, and how many share a commit.
+func (f *figures) rate(dir string, readers, seconds int) (perSecond, group float64) {
+	box := f.open(measureOptions(dir, 0))
+	defer box.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { box.Run(ctx) })
+	commits := 0
+	box.OnCommit(func(time.Duration, int) { commits++ })
+	from := int(box.head)
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for lane := range readers {
+		wg.Go(func() {
+			for i := from + lane; time.Since(begin) < time.Duration(seconds)*time.Second; i += readers {
+				if _, err := box.Append(draft(i)); err != nil {
+					panic(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begin)
+	cancel()
+	run.Wait()
+	n := float64(int(box.head) - from)
+	return n / took.Seconds(), n / float64(commits)
+}
+
+// opens measures a start, in a process of its own.
+func (f *figures) opens() {
+	if !f.quick {
+		dir := f.delivered(1_000_000, 100_000)
+		cold := f.start(dir, true)
+		f.row("start cold, 1000000 stored, 100000 undelivered", fmt.Sprintf("ready %s, first commit %s", cold.ready(), cold.first()), "ready ≤ 1 s", cold.Ready <= 1000)
+		f.row("  resident then, at most", fmt.Sprintf("%.0f MB, peak %.0f MB", cold.RSS, cold.Peak), "≤ 64 MB", cold.Peak <= 64)
+		warm := f.start(dir, false)
+		f.row("start warm, 1000000 stored", fmt.Sprintf("ready %s, first commit %s", warm.ready(), warm.first()), "", true)
+	}
+	dir := f.store(100_000)
+	cold := f.start(dir, true)
+	f.row("start cold, 100000 in one file", fmt.Sprintf("ready %s, first commit %s; peak %.0f MB", cold.ready(), cold.first(), cold.Peak), "≤ 500 ms", cold.Ready <= 500)
+	warm := f.start(dir, false)
+	f.row("start warm, 100000 in one file, to the first commit", fmt.Sprintf("ready %s, first commit %s", warm.ready(), warm.first()), "≤ 20 ms", warm.First <= 20)
+}
+
+// started is what a start took, in milliseconds and MB. Ready, too, holds a wait
+// for the medium where the last segment is full: a new one is begun by the first commit.
+type started struct{ Ready, First, RSS, Peak float64 }
+
+func (s started) ready() string { return fmt.Sprintf("%.1f ms", s.Ready) }
+func (s started) first() string { return fmt.Sprintf("%.1f ms", s.First) }
+
+// start starts five times, and returns the one in the middle.
+func (f *figures) start(dir string, cold bool) started {
+	var all []started
+	for range f.pick(3, 5) {
+		x := filepath.Join(f.TempDir(), "x")
+		copyDir(f, dir, x)
+		if cold {
+			f.forget(x)
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestStartServer$")
+		cmd.Env = append(os.Environ(), "START_DIR="+x)
+		out, err := cmd.Output()
+		var s started
+		if err == nil {
+			err = json.Unmarshal(out, &s)
+		}
+		if err != nil {
+			f.Fatalf("%v: %s", err, out)
+		}
+		all = append(all, s)
+		os.RemoveAll(x)
+	}
+	slices.SortFunc(all, func(a, b started) int { return cmp.Compare(a.First, b.First) })
+	return all[len(all)/2]
+}
+
+// forget drops a folder's files from the page cache.
+func (f *figures) forget(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, name := range files {
+		h := must[*os.File](f)(os.Open(name))
+		if err := unix.Fadvise(int(h.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			f.Fatal(err)
+		}
+		h.Close()
+	}
+}
+
+// TestStartServer is the process whose start is measured.
+func TestStartServer(t *testing.T) {
+	dir := os.Getenv("START_DIR")
+	if dir == "" {
+		t.Skip("part of the figures")
+	}
+	begin := time.Now()
+	box, err := Open(benchOptions(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := started{Ready: float64(time.Since(begin).Microseconds()) / 1000}
+	if _, err := box.Append(draft(1 << 22)); err != nil {
+		t.Fatal(err)
+	}
+	s.First = float64(time.Since(begin).Microseconds()) / 1000
+	s.RSS, s.Peak = statusMB("VmRSS"), statusMB("VmHWM")
+	box.Close()
+	json.NewEncoder(os.Stdout).Encode(s)
+	os.Exit(0)
+}
+
+func statusMB(field string) float64 {
+	b, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(b), field+":")
+	kb, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, _ := strconv.ParseFloat(kb, 64)
+	return n / 1024
+}
+
+// reads measures the long walks.
+func (f *figures) reads() {
+	n := f.pick(100_000, 1_000_000)
+	box := f.open(benchOptions(f.delivered(n, 0)))
+	defer box.Close()
+	begin := time.Now()
+	c, err := box.Verify(context.Background(), nil)
+	if err != nil || len(c.Problems) > 0 || c.Records != uint64(n) {
+		f.Fatal(err, c.Records, c.Problems)
+	}
+	took := time.Since(begin)
+	f.row(fmt.Sprintf("verify, %d records", n), fmt.Sprintf("%.0f records/s, %.1f s", float64(n)/took.Seconds(), took.Seconds()), "", true)
+	begin = time.Now()
+	k := 0
+	enc := json.NewEncoder(io.Discard)
+	err = box.Read(context.Background(), 1, func(e Entry) error { k++; return enc.Encode(e) })
+	if err != nil || k != n {
+		f.Fatal(err, k)
+	}
+	took = time.Since(begin)
+	f.row(fmt.Sprintf("export, %d records with their deliveries, as JSON", n), fmt.Sprintf("%.0f records/s, %.1f s", float64(n)/took.Seconds(), took.Seconds()), "", true)
 }

@@ -352,7 +352,7 @@ func (o *Outbox) load() error {
 			v, ok := getSealed(tx.Bucket(bktPos), []byte(dest))
 			if p, err := decodePosition(v); ok && err == nil {
 				c.pos = p
-			} else if whole && tx.Bucket(bktPos).Get([]byte(dest)) == nil && tx.Bucket(bktReceipts(dest)) == nil {
+			} else if whole && tx.Bucket(bktPos).Get([]byte(dest)) == nil && !hasReceipts(tx, dest) {
 				c.pos = position{seq: o.head} // never here before
 			} else {
 				c.pos = o.earlier(dest)

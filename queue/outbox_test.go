@@ -107,16 +107,16 @@ func TestStoredFormIsTheGoldenOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var groups = []receiptGroup{
-		{first: 8, last: 57, Receipt: punch.Receipt{State: punch.Delivered, Attempts: 1}},
-		{first: 58, last: 58, Receipt: punch.Receipt{State: punch.Delivered, Attempts: 3, Resent: true, Receipt: "6709359313699356941"}},
-		{first: 60, last: 60, Receipt: punch.Receipt{State: punch.Parked, Attempts: 1, Reason: "emp_no_unknown", Message: "員工編號不存在"}},
-	}
 	at := time.UnixMilli(1_790_000_000_123)
+	var groups = []receiptGroup{
+		{first: 8, last: 57, Receipt: punch.Receipt{State: punch.Delivered, Attempts: 1, At: at}},
+		{first: 58, last: 58, Receipt: punch.Receipt{State: punch.Delivered, Attempts: 3, Resent: true, Receipt: "6709359313699356941", At: at}},
+		{first: 60, last: 60, Receipt: punch.Receipt{State: punch.Parked, Attempts: 1, Reason: "emp_no_unknown", Message: "員工編號不存在", At: at}},
+	}
 	sealed := func(k, v []byte) []byte {
 		return binary.BigEndian.AppendUint32(v, checksum(k, v))
 	}
-	got := fmt.Sprintf("record 8\n%x\nrecord 9\n%x\nhash 9\n%x\nreceipts\n%x\nposition\n%x\nparked\n%x\n", plain, other, hashRecord(9, other), sealed(append(seqKey(8), seqKey(1)...), encodeReceipts(at, groups)),
+	got := fmt.Sprintf("record 8\n%x\nrecord 9\n%x\nhash 9\n%x\nreceipts\n%x\nposition\n%x\nparked\n%x\n", plain, other, hashRecord(9, other), sealed(append(seqKey(8), seqKey(1)...), encodeReceipts(groups)),
 		sealed([]byte("104"), position{seq: 57, runs: []run{{60, 60}, {70, 300}}}.encode()),
 		sealed(seqKey(60), parkedEntry{again: true, first: at, last: at.Add(time.Hour), tries: 2, reason: "emp_no_unknown", message: "員工編號不存在"}.encode()))
 	name := filepath.Join("testdata", "stored-form.golden")

@@ -314,7 +314,7 @@ func (o *Outbox) Read(ctx context.Context, from uint64, fn func(Entry) error) er
 	o.mu.RUnlock()
 	rs := make([]*receiptReader, len(dests))
 	for i, d := range dests {
-		rs[i] = &receiptReader{o: o, dest: d, found: map[uint64]punch.Receipt{}, from: from}
+		rs[i] = &receiptReader{o: o, dest: d, from: from}
 	}
 	return o.each(from, head, func(seq uint64, v []byte) error {
 		if err := ctx.Err(); err != nil {

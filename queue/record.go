@@ -194,3 +194,8 @@ func (s *scan) uvarint() uint64 {
 	s.b = s.b[n:]
 	return v
 }
+
+func (s *scan) varint() int64 {
+	v := s.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}

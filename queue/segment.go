@@ -21,7 +21,8 @@ import (
 //	hot        the newest few records, small enough that bbolt keeps the bucket inside its root page
 //	log        the records before them
 //	pos        per destination: how far everything is settled, and what is settled beyond
-//	r/<dest>   receipts: one entry for each answered batch
+//	fresh      per destination: its newest receipts
+//	r/<dest>   the receipts before them
 //	p/<dest>   parked punches
 //	links      sequence number of a punch by an unknown badge → employee number, once the roster knew
 //	boots      boot id → wall time at uptime zero, for boots that began without the time
@@ -38,6 +39,8 @@ var (
 	bktPos   = []byte("pos")
 	bktLinks = []byte("links")
 	bktBoots = []byte("boots")
+
+	keyOwnPage = []byte("own page") // an empty bucket, see ownPage
 
 	keyFormat = []byte("format") // uvarint: segmentFormat
 	keyDevice = []byte("device")
@@ -168,8 +171,13 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 	}
 	db.AllocSize = PageSize // what bbolt adds is a hole, not written zeros
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, n := range [][]byte{bktMeta, bktHot, bktLog, bktPos, bktLinks, bktBoots} {
+		for _, n := range [][]byte{bktMeta, bktHot, bktLog, bktPos, bktFresh} {
 			if _, err := tx.CreateBucket(n); err != nil {
+				return err
+			}
+		}
+		for _, n := range [][]byte{bktLinks, bktBoots} {
+			if _, err := ownPage(tx, n); err != nil {
 				return err
 			}
 		}
@@ -189,7 +197,7 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 			}
 		}
 		for dest, m := range c.parked {
-			b, err := tx.CreateBucketIfNotExists(bktParked(dest))
+			b, err := ownPage(tx, bktParked(dest))
 			if err != nil {
 				return err
 			}
@@ -252,6 +260,21 @@ func putRecords(tx *bolt.Tx, records map[uint64][]byte) error {
 		return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(last, hashRecord(last, records[last])))
 	}
 	return nil
+}
+
+// ownPage returns a bucket, made if it is missing, that bbolt never puts inside its
+// root page: one that holds another bucket, an empty one, stays out. Were all that
+// is small kept there, the root page could become two pages and a branch, for good,
+// and every punch pay for both.
+func ownPage(tx *bolt.Tx, name []byte) (*bolt.Bucket, error) {
+	b, err := tx.CreateBucketIfNotExists(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.CreateBucketIfNotExists(keyOwnPage); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func errorsOf(errs ...error) error {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -40,7 +39,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		}
 		done[seq] = true
 		g := receiptGroup{first: seq, last: seq, Receipt: punch.Receipt{Attempts: v.Attempts + old.tries, Resent: v.Resent || old.resent,
-			Receipt: v.Receipt, Reason: v.Reason, Message: v.Message}}
+			Receipt: v.Receipt, Reason: v.Reason, Message: v.Message, At: now}}
 		switch v.Fate {
 		case punch.Accept:
 			g.State = punch.Delivered
@@ -81,16 +80,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 				}
 			}
 		}
-		r, err := tx.CreateBucketIfNotExists(bktReceipts(dest))
-		if err != nil {
-			return err
-		}
-		r.FillPercent = 1
-		n, err := r.NextSequence()
-		if err != nil {
-			return err
-		}
-		return putSealed(r, append(seqKey(groups[0].first), seqKey(n)...), encodeReceipts(now, groups))
+		return putReceipts(tx, dest, groups)
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: settle %s: %w", dest, err)
@@ -118,21 +108,6 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 	o.mu.Unlock()
 	o.notify()
 	return nil
-}
-
-// joinGroups sorts, and joins neighbours that fared alike and have nothing of their own to say.
-func joinGroups(gs []receiptGroup) []receiptGroup {
-	sort.Slice(gs, func(i, j int) bool { return gs[i].first < gs[j].first })
-	out := gs[:1]
-	for _, g := range gs[1:] {
-		l := &out[len(out)-1]
-		if g.first == l.last+1 && g.Receipt == l.Receipt && g.Receipt.Receipt == "" && g.Reason == "" && g.Message == "" {
-			l.last = g.last
-			continue
-		}
-		out = append(out, g)
-	}
-	return out
 }
 
 // Retry puts parked punches back, to be sent again in their old place: those of
@@ -260,7 +235,7 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 }
 
 func putParked(tx *bolt.Tx, dest string, m map[uint64]parkedEntry) error {
-	b, err := tx.CreateBucketIfNotExists(bktParked(dest))
+	b, err := ownPage(tx, bktParked(dest))
 	if err != nil {
 		return err
 	}
