@@ -40,7 +40,7 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 		}
 	}
 	c := carry{device: o.opt.Device, prev: s.startOf(o.opt.Device, first), pos: s.pos, parked: s.parked,
-		records: s.records, links: s.links, boots: s.boots}
+		records: s.records, links: s.links, boots: s.boots, times: s.times}
 	for _, dest := range o.opt.Destinations {
 		if _, ok := c.pos[dest]; !ok {
 			if newest {
@@ -189,6 +189,7 @@ type salvaged struct {
 	pos     map[string]position
 	parked  map[string]map[uint64][]byte
 	links   map[uint64]string
+	times   map[uint64]decision
 	boots   map[[16]byte]int64
 	prev    [32]byte
 	hasPrev bool
@@ -207,7 +208,7 @@ func salvage(path, device string) (*salvaged, error) {
 	}
 	defer f.Close()
 	s := &salvaged{records: map[uint64][]byte{}, pos: map[string]position{}, parked: map[string]map[uint64][]byte{},
-		links: map[uint64]string{}, boots: map[[16]byte]int64{}}
+		links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}}
 	others := map[uint64][][]byte{} // every whole version of a record
 	tree := true                    // what the tree leads to was committed; a page by itself may be stale
 	take := func(bucket, k, v []byte) error {
@@ -240,6 +241,10 @@ func salvage(path, device string) (*salvaged, error) {
 			}
 		case name == string(bktLinks) && len(k) == 8 && len(v) <= maxText:
 			s.links[binary.BigEndian.Uint64(k)] = string(v)
+		case name == string(bktTimes) && len(k) == 8:
+			if d, ok := decodeDecision(v); ok {
+				s.times[binary.BigEndian.Uint64(k)] = d
+			}
 		case name == string(bktBoots) && len(k) == 16 && len(v) == 8:
 			s.boots[[16]byte(k)] = int64(binary.BigEndian.Uint64(v))
 		case name == string(bktMeta) && string(k) == string(keyPrev) && len(v) == 32:

@@ -114,6 +114,8 @@ type Outbox struct {
 	cursors  map[string]*cursor
 	links    map[uint64]string
 	boots    map[[16]byte]int64
+	times    map[uint64]decision
+	timeless map[[16]byte]bool // past boots whose time is nowhere in the log
 	changed  chan struct{}
 	closed   bool
 
@@ -164,7 +166,7 @@ func Open(o Options) (*Outbox, error) {
 		o.Who = func(punch.Badge) (string, bool) { return "", false }
 	}
 	b := &Outbox{opt: o, log: o.Logger, changed: make(chan struct{}), work: make(chan struct{}, 1),
-		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, boots: map[[16]byte]int64{}}
+		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}, timeless: map[[16]byte]bool{}}
 	if !o.ReadOnly {
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("outbox: %w", err)
@@ -431,6 +433,7 @@ func (o *Outbox) load() error {
 
 // loadLinks reads what one segment knows of people and boots beside its records.
 func (o *Outbox) loadLinks(tx *bolt.Tx) {
+	o.loadTimes(tx)
 	if b := tx.Bucket(bktLinks); b != nil {
 		b.ForEach(func(k, v []byte) error {
 			if v, ok := unseal(k, v); ok && len(k) == 8 {

@@ -121,6 +121,11 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 	if err := o.link(out); err != nil {
 		return nil, nil, err
 	}
+	for i := range out {
+		if err := o.learn(&out[i]); err != nil {
+			return nil, nil, err
+		}
+	}
 	return out, bad, nil
 }
 
@@ -141,7 +146,9 @@ func (o *Outbox) complete(p *punch.Punch) error {
 		p.Employee = o.links[p.Seq]
 	}
 	if p.Stamp.Clock == punch.Unset {
-		if ms, ok := o.boots[p.Stamp.BootID]; ok {
+		if d, ok := o.times[p.Seq]; ok {
+			p.Corrected, p.CorrectedBy, p.CorrectedAt = d.time, d.by, d.at
+		} else if ms, ok := o.boots[p.Stamp.BootID]; ok {
 			p.Corrected = time.UnixMilli(ms).UTC().Add(p.Stamp.Uptime)
 		} else if p.Stamp.BootID == o.opt.BootID {
 			return errHeld
@@ -161,7 +168,8 @@ type Parked struct {
 	FirstSeen   time.Time
 	LastTried   time.Time
 	Tries       int
-	Again       bool // put back, about to be sent
+	Again       bool   // put back, about to be sent
+	Bounds      Bounds // of a punch that waits for its time: what is known about it
 }
 
 // Parked lists what waits at dest ("" for all), oldest first.
@@ -184,6 +192,7 @@ func (o *Outbox) Parked(dest string) ([]Parked, error) {
 		}
 		return out[i].Destination < out[j].Destination
 	})
+	var a around
 	for i := range out {
 		p, err := o.one(out[i].Seq)
 		if err != nil {
@@ -191,6 +200,9 @@ func (o *Outbox) Parked(dest string) ([]Parked, error) {
 		}
 		_ = o.complete(&p)
 		out[i].Punch = p
+		if out[i].Reason == punch.ReasonTimeUncertain {
+			out[i].Bounds = o.bounds(p, &a)
+		}
 	}
 	return out, nil
 }

@@ -25,12 +25,13 @@ import (
 //	r/<dest>   the receipts before them
 //	p/<dest>   parked punches
 //	links      sequence number of a punch by an unknown badge → employee number, once the roster knew
+//	times      sequence number of a punch whose boot never learned the time → what a person decided (time.go)
 //	boots      boot id → wall time at uptime zero, for boots that began without the time
 //
 // Only the newest segment is written to. When it is full (100,000 records) or a
 // month has gone by, a new one is made beside it under a temporary name, given
 // the positions and the parked punches, synced, and renamed; the old one stays as
-// it is, the archive. Links, boots and receipts are read from all segments, so
+// it is, the archive. Links, boots, times and receipts are read from all segments, so
 // they are never carried.
 var (
 	bktMeta  = []byte("meta")
@@ -39,6 +40,7 @@ var (
 	bktPos   = []byte("pos")
 	bktLinks = []byte("links")
 	bktBoots = []byte("boots")
+	bktTimes = []byte("times") // made when the first is given
 
 	keyOwnPage = []byte("own page") // an empty bucket, see ownPage
 
@@ -153,6 +155,7 @@ type carry struct {
 	records map[uint64][]byte
 	links   map[uint64]string
 	boots   map[[16]byte]int64
+	times   map[uint64]decision
 }
 
 // createSegment makes a new segment under a temporary name and renames it once
@@ -210,6 +213,17 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 		for seq, e := range c.links {
 			if err := putSealed(tx.Bucket(bktLinks), seqKey(seq), []byte(e)); err != nil {
 				return err
+			}
+		}
+		if len(c.times) > 0 {
+			b, err := tx.CreateBucket(bktTimes)
+			if err != nil {
+				return err
+			}
+			for seq, d := range c.times {
+				if err := putSealed(b, seqKey(seq), d.encode()); err != nil {
+					return err
+				}
 			}
 		}
 		for id, ms := range c.boots {

@@ -37,6 +37,9 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		if v.Fate == punch.Keep || done[seq] || (pos.has(seq) && !(parked && old.again)) {
 			continue
 		}
+		if _, decided := o.times[seq]; decided && v.Fate == punch.Refuse && v.Reason == punch.ReasonTimeUncertain {
+			continue // a person was quicker than this verdict
+		}
 		done[seq] = true
 		g := receiptGroup{first: seq, last: seq, Receipt: punch.Receipt{Attempts: v.Attempts + old.tries, Resent: v.Resent || old.resent,
 			Receipt: v.Receipt, Reason: v.Reason, Message: v.Message, At: now}}

@@ -322,6 +322,10 @@ type Punch struct {
 	// Corrected is the true time where the wall clock was wrong at the tap and
 	// the boot's time became known later; zero where Wall stands.
 	Corrected time.Time
+	// CorrectedBy is who decided what Corrected is, and CorrectedAt when; empty
+	// where it follows from the boot's time.
+	CorrectedBy string
+	CorrectedAt time.Time
 	// Uncertain says that the clock was unset at the tap and that boot never
 	// learned the time: a person must decide, it is never sent by itself.
 	Uncertain bool
