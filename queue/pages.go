@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -52,7 +53,12 @@ type pageFile struct {
 	pages    uint64 // high-water page of the newest meta
 	torn     bool   // the other meta page is not whole
 	seen     map[uint64]bool
+	window   []byte // of the file, from the page windowAt on
+	windowAt uint64
 }
+
+// windowPages are read at once: a log's pages lie mostly one behind the other.
+const windowPages = 64
 
 func (p *pageFile) damage(format string, args ...any) error {
 	return &Damage{p.path, fmt.Sprintf(format, args...)}
@@ -64,7 +70,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pageFile{path: path, f: f, size: st.Size(), seen: map[uint64]bool{}}
+	p := &pageFile{path: path, f: f, size: st.Size()}
 	if p.size == 0 {
 		return nil, p.damage("the file is empty")
 	}
@@ -98,6 +104,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if p.pages > uint64(p.size)/PageSize {
 		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*PageSize)
 	}
+	p.seen = make(map[uint64]bool, p.pages)
 	return p, nil
 }
 
@@ -130,6 +137,7 @@ func tornMeta(path string) bool {
 }
 
 // page returns page id with its overflow, checked against header and file.
+// Where it leads to no other page, its bytes hold until the next call.
 func (p *pageFile) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= p.pages {
 		return nil, p.damage("page %d is outside the file", id)
@@ -138,9 +146,9 @@ func (p *pageFile) page(id uint64) ([]byte, error) {
 		return nil, p.damage("page %d is used twice", id)
 	}
 	p.seen[id] = true
-	b := make([]byte, p.pageSize)
-	if _, err := p.f.ReadAt(b, int64(id)*p.pageSize); err != nil {
-		return nil, fmt.Errorf("%s: page %d: %w", p.path, id, err)
+	b, err := p.raw(id)
+	if err != nil {
+		return nil, err
 	}
 	le := binary.LittleEndian
 	if got := le.Uint64(b); got != id {
@@ -159,7 +167,45 @@ func (p *pageFile) page(id uint64) ([]byte, error) {
 			p.seen[i] = true
 		}
 	}
+	if !plainLeaf(b) {
+		b = bytes.Clone(b)
+	}
 	return b, nil
+}
+
+// raw returns the bytes of page id, which lies inside the file.
+func (p *pageFile) raw(id uint64) ([]byte, error) {
+	if at := id - p.windowAt; id >= p.windowAt && at < uint64(len(p.window))/PageSize {
+		return p.window[at*PageSize:][:PageSize], nil
+	}
+	if p.window == nil {
+		p.window = make([]byte, windowPages*PageSize)
+	}
+	n := min(windowPages, p.pages-id) * PageSize
+	p.windowAt, p.window = id, p.window[:n]
+	if _, err := p.f.ReadAt(p.window, int64(id)*PageSize); err == nil {
+		return p.window[:PageSize], nil
+	}
+	p.window = p.window[:PageSize] // one that cannot be read must not hide its neighbours
+	if _, err := p.f.ReadAt(p.window, int64(id)*PageSize); err != nil {
+		p.window = p.window[:0]
+		return nil, fmt.Errorf("%s: page %d: %w", p.path, id, err)
+	}
+	return p.window, nil
+}
+
+// plainLeaf reports whether page b leads to no other page.
+func plainLeaf(b []byte) bool {
+	le := binary.LittleEndian
+	if le.Uint16(b[8:]) != leafFlag {
+		return false
+	}
+	for at := pageHeader; at < pageHeader+int(le.Uint16(b[10:]))*elemSize && at+4 <= len(b); at += elemSize {
+		if le.Uint32(b[at:]) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // visitor is called for each pair that is no bucket. Bucket is nil for the root.
