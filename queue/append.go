@@ -151,6 +151,12 @@ func (o *Outbox) commit(group []*request) {
 			(*fn)(time.Since(begin), len(items))
 		}
 		o.notify()
+		if o.mir != nil {
+			select {
+			case o.copies <- struct{}{}:
+			default:
+			}
+		}
 		if hot >= hotMax || seq+markBlock/4 >= o.mark {
 			o.wake()
 		}

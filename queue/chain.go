@@ -53,6 +53,7 @@ type Chain struct {
 	Last     uint64
 	Head     [32]byte // hash of the last record
 	Problems []Problem
+	Note     string // what is worth knowing and no problem
 }
 
 // MaxProblems bounds how many problems a chain remembers; the first is the one

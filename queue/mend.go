@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -39,8 +40,29 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 			delete(s.records, seq)
 		}
 	}
+	taken, end := len(s.records), ^uint64(0)
+	if !newest {
+		end = o.before(first)
+	}
+	fromMirror := 0
+	if o.mir != nil {
+		copied, err := o.copied(first, end)
+		if err != nil {
+			o.log.Error("outbox: a part of the second copy could not be read", "dir", o.mir.dir, "err", err)
+		}
+		for seq, v := range copied {
+			if old, ok := s.records[seq]; !ok || s.loose[seq] && !bytes.Equal(old, v) {
+				s.records[seq] = v
+				fromMirror++
+				o.takenOver(map[uint64][]byte{seq: v})
+			}
+		}
+	}
 	c := carry{device: o.opt.Device, prev: s.startOf(o.opt.Device, first), pos: s.pos, parked: s.parked,
 		records: s.records, links: s.links, boots: s.boots, times: s.times}
+	if !newest {
+		c.end = end
+	}
 	for _, dest := range o.opt.Destinations {
 		if _, ok := c.pos[dest]; !ok {
 			if newest {
@@ -51,7 +73,11 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 	if err := createSegment(o.opt.Dir, first, c, o.opt); err != nil {
 		return err
 	}
-	o.say("%v; set aside as %s, %d punches taken over from it", why, filepath.Join("quarantine", filepath.Base(to)), len(s.records))
+	also := ""
+	if fromMirror > 0 {
+		also = fmt.Sprintf(", %d more from the second copy", fromMirror)
+	}
+	o.say("%v; set aside as %s, %d punches taken over from it%s", why, filepath.Join("quarantine", filepath.Base(to)), taken, also)
 	if !newest {
 		return nil
 	}
@@ -60,6 +86,9 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 		last = max(last, seq)
 	}
 	next := max(last+1, o.mark)
+	if next == last+1 { // nothing can have been lost behind it: the chain goes on
+		return nil
+	}
 	seg, err := openSegment(path, false, o.opt.UnsafeNoSync)
 	if err != nil {
 		return err
@@ -186,6 +215,7 @@ func quarantine(path string, now time.Time) (string, error) {
 // salvaged is what a damaged segment still held.
 type salvaged struct {
 	records map[uint64][]byte
+	loose   map[uint64]bool // of records: found in a page that the tree does not lead to
 	pos     map[string]position
 	parked  map[string]map[uint64][]byte
 	links   map[uint64]string
@@ -207,7 +237,7 @@ func salvage(path, device string) (*salvaged, error) {
 		return nil, err
 	}
 	defer f.Close()
-	s := &salvaged{records: map[uint64][]byte{}, pos: map[string]position{}, parked: map[string]map[uint64][]byte{},
+	s := &salvaged{records: map[uint64][]byte{}, loose: map[uint64]bool{}, pos: map[string]position{}, parked: map[string]map[uint64][]byte{},
 		links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}}
 	others := map[uint64][][]byte{} // every whole version of a record
 	tree := true                    // what the tree leads to was committed; a page by itself may be stale
@@ -263,7 +293,7 @@ func salvage(path, device string) (*salvaged, error) {
 		if _, ok := s.records[seq]; ok {
 			continue
 		}
-		s.records[seq] = vs[0]
+		s.records[seq], s.loose[seq] = vs[0], true
 		if len(vs) == 1 {
 			continue
 		}

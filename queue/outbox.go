@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -79,7 +80,16 @@ type Options struct {
 	UnsafeNoSync bool
 	// ReadOnly opens beside nobody else and changes nothing on the medium.
 	ReadOnly bool
-	Logger   *slog.Logger // nil discards
+	// Mirror is the folder of the second, plain copy, "" for none. It may lie on
+	// another medium. It is written by Run, and read where a file is damaged or missing.
+	Mirror string
+	// KeepYears is how long punches are kept that every destination has settled; 0
+	// is for ever.
+	KeepYears int
+	// Now reads the clock, to know what is older than KeepYears. Without it, and
+	// while it says that the clock is unset, nothing is let go.
+	Now    func() punch.Stamp
+	Logger *slog.Logger // nil discards
 
 	ahead int // zeros written ahead, 0 for growBy; tests with many files want fewer
 }
@@ -118,6 +128,14 @@ type Outbox struct {
 	timeless map[[16]byte]bool // past boots whose time is nowhere in the log
 	changed  chan struct{}
 	closed   bool
+	letGo    uint64 // retention has let go of the numbers below it
+	holes    []run  // numbers whose file is missing, to be put back from the mirror
+	lost     []run  // those that could not be put back now
+	trimmed  time.Time
+
+	mir    *mirror       // nil for none
+	copies chan struct{} // something for the mirror
+	extra  *extraCopies  // while recovering; nil otherwise
 
 	imu      sync.Mutex
 	incident string // what happened to the files, for screen and status
@@ -152,7 +170,9 @@ const (
 // quarantine, what is whole in it is taken over, and numbering goes on above the
 // high-water mark; Incident says so. Errors: ErrInUse, ErrOtherDevice, or the
 // file system's.
-func Open(o Options) (*Outbox, error) {
+func Open(o Options) (*Outbox, error) { return openWith(o, nil) }
+
+func openWith(o Options, extra *extraCopies) (*Outbox, error) {
 	if o.SegmentRecords <= 0 {
 		o.SegmentRecords = defaultSegmentRecords
 	}
@@ -165,7 +185,7 @@ func Open(o Options) (*Outbox, error) {
 	if o.Who == nil {
 		o.Who = func(punch.Badge) (string, bool) { return "", false }
 	}
-	b := &Outbox{opt: o, log: o.Logger, changed: make(chan struct{}), work: make(chan struct{}, 1),
+	b := &Outbox{opt: o, log: o.Logger, changed: make(chan struct{}), work: make(chan struct{}, 1), copies: make(chan struct{}, 1), extra: extra,
 		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}, timeless: map[[16]byte]bool{}}
 	if !o.ReadOnly {
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -214,7 +234,18 @@ func (o *Outbox) openFiles() error {
 		if err := removeLeftovers(dir); err != nil {
 			return fmt.Errorf("outbox: %w", err)
 		}
+		if o.opt.Mirror != "" {
+			o.mir = &mirror{dir: o.opt.Mirror, device: o.opt.Device, noSync: o.opt.UnsafeNoSync}
+			if err := o.mir.lookUp(); err != nil {
+				o.mir.note(err)
+				o.log.Error("outbox: the second copy cannot be read", "dir", o.opt.Mirror, "err", err)
+			}
+		}
 	}
+	if o.letGo, err = readLetGo(dir); err != nil {
+		o.say("what retention has let go could not be read (%v)", err)
+	}
+	rebuilt := false
 	for mends := 0; ; mends++ {
 		if mends > 4 {
 			return fmt.Errorf("outbox: what was mended is damaged again: %s", o.Incident())
@@ -227,15 +258,20 @@ func (o *Outbox) openFiles() error {
 			if o.opt.ReadOnly {
 				return fmt.Errorf("outbox: %s holds no punches yet", dir)
 			}
+			// A folder that is not known to the one above it is gone after a cut, with all that was promised in it.
+			if err := syncDir(filepath.Dir(dir), o.opt.UnsafeNoSync); err != nil {
+				return fmt.Errorf("outbox: the folder of %s: %w", dir, err)
+			}
+			if rebuilt, err = o.rebuild(); err != nil {
+				return err
+			} else if rebuilt {
+				continue
+			}
 			first, prev := uint64(1), genesis(o.opt.Device)
 			if o.mark > 1 {
 				first = o.mark
 				prev = afterDamage(o.opt.Device, first)
 				o.say("the outbox was missing; numbering goes on at %d, above all that was ever given out", first)
-			}
-			// A folder that is not known to the one above it is gone after a cut, with all that was promised in it.
-			if err := syncDir(filepath.Dir(dir), o.opt.UnsafeNoSync); err != nil {
-				return fmt.Errorf("outbox: the folder of %s: %w", dir, err)
 			}
 			if err := createSegment(dir, first, carry{device: o.opt.Device, prev: prev}, o.opt); err != nil {
 				return err
@@ -271,8 +307,22 @@ func (o *Outbox) openFiles() error {
 				return err
 			}
 		}
+		if rebuilt {
+			err = o.above(o.lastCopy())
+		} else if o.mir != nil && o.lastCopy() > o.head {
+			err = o.takeOver()
+		}
+		if err != nil {
+			return err
+		}
+		ends := map[uint64]uint64{}
 		for _, first := range firsts[:len(firsts)-1] {
-			if err := o.view(first, func(tx *bolt.Tx) error { o.loadLinks(tx); return nil }); err != nil {
+			err := o.view(first, func(tx *bolt.Tx) error {
+				o.loadLinks(tx)
+				ends[first] = endOf(tx, first)
+				return nil
+			})
+			if err != nil {
 				o.say("older file %s could not be read: %v", segmentPath("", first), err)
 			}
 		}
@@ -283,7 +333,11 @@ func (o *Outbox) openFiles() error {
 				return err
 			}
 		}
+		o.findHoles(ends)
 		break
+	}
+	for begin := time.Now(); o.hasHoles() && time.Since(begin) < healAtOnce; { // the rest is Run's
+		o.healStep()
 	}
 	if o.opt.ReadOnly {
 		return nil
@@ -512,6 +566,11 @@ func (o *Outbox) reading(first uint64) (*segment, error) {
 		}
 		seg, err = openSegment(path, true, false)
 	}
+	o.mu.RLock()
+	if errors.Is(err, fs.ErrNotExist) && first < o.letGo {
+		err = errLetGo
+	}
+	o.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
@@ -617,13 +676,18 @@ func (o *Outbox) Close() error {
 	}
 	o.closed = true
 	o.mu.Unlock()
+	var errs []error
+	if o.mir != nil {
+		o.mir.mu.Lock()
+		errs = append(errs, o.mir.close())
+		o.mir.mu.Unlock()
+	}
 	o.oldmu.Lock()
 	defer o.oldmu.Unlock()
 	o.dbmu.Lock()
 	cur, old := o.cur, o.old
 	o.cur, o.old = nil, nil
 	o.dbmu.Unlock()
-	var errs []error
 	for _, s := range []*segment{cur, old} {
 		if s != nil {
 			errs = append(errs, s.db.Close())

@@ -79,6 +79,9 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 		if len(out) >= max {
 			break
 		}
+		if h, ok := o.hole(seq); ok && h.first <= seq {
+			continue // its file is being put back
+		}
 		err := o.view(o.segmentOf(seq), func(tx *bolt.Tx) error {
 			v := getRecord(tx, seq)
 			if v == nil {
@@ -101,9 +104,16 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 		if from > head {
 			break
 		}
+		limit := head
+		if h, ok := o.hole(from); ok && h.first <= from {
+			from = h.last + 1
+			continue
+		} else if ok && h.first <= head {
+			limit = h.first - 1
+		}
 		n := 0
 		var last uint64
-		last, err = o.records(from, head, max-len(out)+chunk, func(seq uint64, v []byte) error {
+		last, err = o.records(from, limit, max-len(out)+chunk, func(seq uint64, v []byte) error {
 			n++
 			if pos.has(seq) && !back[seq] {
 				return nil
@@ -278,6 +288,9 @@ func (o *Outbox) records(from, head uint64, max int, fn func(seq uint64, v []byt
 		})
 		return ferr
 	})
+	if errors.Is(err, errLetGo) {
+		err = nil
+	}
 	return last, err
 }
 
@@ -376,8 +389,13 @@ func (o *Outbox) Tail(n int) ([]punch.Punch, error) {
 func (o *Outbox) Verify(ctx context.Context, progress func(done, all uint64)) (Chain, error) {
 	c := Chain{Device: o.opt.Device}
 	o.mu.RLock()
-	first, head, hash := o.firsts[0], o.head, o.headHash
+	first, head, hash, letGo := o.firsts[0], o.head, o.headHash, o.letGo
 	o.mu.RUnlock()
+	if low := max(1, letGo); first > low && head >= first {
+		c.problem(first, "punches %d to %d before it are missing: a file was removed", low, first-1)
+	} else if first > 1 {
+		c.Note = fmt.Sprintf("starts at %d: earlier ones were let go by retention", first)
+	}
 	err := o.each(first, head, func(seq uint64, v []byte) error {
 		c.Add(seq, v)
 		if progress != nil && c.Records%1024 == 0 {
@@ -407,6 +425,7 @@ type Stats struct {
 	Bytes        int64 // of all files
 	Free, Total  uint64
 	Destinations map[string]DestStats
+	Mirror       MirrorStats
 }
 
 // DestStats is a picture of one destination's position.
@@ -443,6 +462,7 @@ func (o *Outbox) Stats() Stats {
 		s.Bytes += fileSize(segmentPath(o.opt.Dir, f))
 	}
 	s.Free, s.Total, _ = diskSpace(o.opt.Dir)
+	s.Mirror = o.mirrorStats(s.LastSeq)
 	for name, seq := range oldest {
 		if seq == 0 {
 			continue

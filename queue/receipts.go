@@ -376,6 +376,9 @@ func (r *receiptReader) fill(s *receiptCursor, seq uint64) error {
 				r.take(k, v)
 			}
 		})
+		if errors.Is(err, errLetGo) {
+			s.done, err = true, nil
+		}
 		if err != nil {
 			return err
 		}

@@ -153,6 +153,7 @@ type carry struct {
 	parked map[string]map[uint64][]byte // encoded
 	// records to start with, by sequence number; only salvage has any
 	records map[uint64][]byte
+	end     uint64 // the last number that is this segment's, where that is known
 	links   map[uint64]string
 	boots   map[[16]byte]int64
 	times   map[uint64]decision
@@ -231,7 +232,10 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 				return err
 			}
 		}
-		return putRecords(tx, c.records)
+		if err := putRecords(tx, c.records); err != nil || c.end == 0 || c.records[c.end] != nil {
+			return err
+		}
+		return putSealed(meta, keyHead, encodeHead(c.end, afterDamage(c.device, c.end+1)))
 	})
 	if err == nil && !noSync {
 		err = db.Sync()
@@ -425,7 +429,7 @@ func removeLeftovers(dir string) error {
 			}
 			return err
 		}
-		if strings.HasSuffix(name, segmentSuffix+".new") {
+		if strings.HasSuffix(name, segmentSuffix+".new") || strings.HasSuffix(name, segmentSuffix+goneSuffix) {
 			return os.Remove(filepath.Join(dir, name))
 		}
 		return nil

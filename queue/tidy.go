@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,11 +22,16 @@ func (o *Outbox) wake() {
 }
 
 // Run does what can be done between punches: it empties the hot bucket, writes
-// zeros ahead, raises the high-water mark, and begins a new segment when it is
-// time. It blocks until ctx is done. Without it everything still works, a little
+// zeros ahead, raises the high-water mark, begins a new segment when it is time,
+// lets go of what retention lets go, and keeps the mirror. It blocks until ctx is done. Without it everything still works, a little
 // slower.
 func (o *Outbox) Run(ctx context.Context) error {
 	const quiet = 100 * time.Millisecond
+	var mirror sync.WaitGroup
+	defer mirror.Wait()
+	if o.mir != nil {
+		mirror.Go(func() { o.runMirror(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,6 +51,13 @@ func (o *Outbox) Run(ctx context.Context) error {
 
 // Tidy is one round of what Run does. It may be repeated.
 func (o *Outbox) Tidy() error {
+	if err := o.tidy(); err != nil {
+		return err
+	}
+	return o.trim()
+}
+
+func (o *Outbox) tidy() error {
 	o.wmu.Lock()
 	defer o.wmu.Unlock()
 	if err := o.ready(); err != nil {
@@ -187,23 +200,7 @@ func (o *Outbox) raiseMark() error {
 		return nil
 	}
 	mark := (head + 2*markBlock) / markBlock * markBlock
-	name := filepath.Join(o.opt.Dir, "high-water")
-	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "punchclock high-water %d\n", mark)
-		if err == nil && !o.opt.UnsafeNoSync {
-			err = f.Sync()
-		}
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}
-	if err == nil {
-		err = os.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = syncDir(o.opt.Dir, o.opt.UnsafeNoSync)
-	}
+	err := putFile(filepath.Join(o.opt.Dir, "high-water"), fmt.Sprintf("punchclock high-water %d\n", mark), o.opt.UnsafeNoSync)
 	if err != nil {
 		return fmt.Errorf("outbox: high-water mark: %w", err)
 	}
