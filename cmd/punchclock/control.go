@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"punchclock/device/clock"
 	"punchclock/queue"
 	"punchclock/queue/roster"
 )
@@ -54,6 +55,7 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /punches", a.servePunches)
 	mux.HandleFunc("GET /queue", a.serveQueue)
 	mux.HandleFunc("POST /queue/retry", a.serveRetry)
+	mux.HandleFunc("POST /queue/time", a.serveSettleTime)
 	mux.HandleFunc("GET /queue/pending", a.servePending)
 	mux.HandleFunc("GET /verify", a.serveVerify)
 	mux.HandleFunc("GET /roster", a.serveRoster)
@@ -166,6 +168,9 @@ func control(cfg *config, write bool) (*controlClient, error) {
 		}
 	}
 	o := queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: !write, Who: people.who}
+	if o.BootID, err = clock.Boot(); err != nil {
+		return nil, err
+	}
 	if write {
 		for _, d := range cfg.Destinations {
 			o.Destinations = append(o.Destinations, d.Name)

@@ -87,6 +87,7 @@ var (
 	descOldest  = prometheus.NewDesc("punchclock_outbox_oldest_seconds", "Age of the oldest pending punch.", []string{"destination"}, nil)
 	descReader  = prometheus.NewDesc("punchclock_reader_up", "1 while the reader is there.", []string{"reader"}, nil)
 	descBound   = prometheus.NewDesc("punchclock_clock_error_bound_seconds", "How far the wall clock could be off.", nil, nil)
+	descSkew    = prometheus.NewDesc("punchclock_clock_server_skew_seconds", "How far a destination's clock is ahead of this one, by its last answer.", []string{"destination"}, nil)
 	descBytes   = prometheus.NewDesc("punchclock_outbox_bytes", "Size of the outbox files.", nil, nil)
 	descMended  = prometheus.NewDesc("punchclock_outbox_incident", "1 when a damaged file was found and mended since the start.", nil, nil)
 	descFree    = prometheus.NewDesc("punchclock_disk_free_bytes", "Free space of the outbox's file system.", nil, nil)
@@ -94,7 +95,7 @@ var (
 )
 
 func (p *picture) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descBytes, descMended, descFree, descReady} {
+	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descSkew, descBytes, descMended, descFree, descReady} {
 		c <- d
 	}
 }
@@ -119,6 +120,9 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 		gauge(descReader, yes(r.State == "ok"), r.Name)
 	}
 	gauge(descBound, float64(s.Clock.ErrorBoundMS)/1000)
+	for dest, d := range p.h.skew.all() {
+		gauge(descSkew, d.Seconds(), dest)
+	}
 	gauge(descBytes, float64(s.Outbox.Bytes))
 	gauge(descMended, yes(s.Outbox.Incident != ""))
 	gauge(descFree, float64(s.Outbox.FreeBytes))

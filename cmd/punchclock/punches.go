@@ -48,6 +48,8 @@ type exportRow struct {
 	RawBits       int                       `json:"raw_bits"`
 	Supersedes    uint64                    `json:"supersedes,omitempty"`
 	TimeUncertain bool                      `json:"time_uncertain,omitempty"`
+	CorrectedBy   string                    `json:"corrected_by,omitempty"` // the person who decided corrected_time_ms, and when
+	CorrectedAt   string                    `json:"corrected_at,omitempty"`
 	Record        string                    `json:"record"`
 	Damaged       string                    `json:"damaged,omitempty"`
 }
@@ -83,6 +85,9 @@ func rowOf(e queue.Entry, device string, loc *time.Location) exportRow {
 	if !p.Corrected.IsZero() {
 		ms := p.Corrected.UnixMilli()
 		r.CorrectedMS = &ms
+	}
+	if p.CorrectedBy != "" {
+		r.CorrectedBy, r.CorrectedAt = p.CorrectedBy, p.CorrectedAt.In(loc).Format(milliLayout)
 	}
 	r.PrevHash, r.Hash = fmt.Sprintf("%x", p.PrevHash), fmt.Sprintf("%x", p.Hash)
 	r.Raw, r.RawBits, r.Supersedes, r.TimeUncertain = fmt.Sprintf("%X", p.Raw), p.Bits, p.Supersedes, p.Uncertain

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -30,6 +31,8 @@ type queueRow struct {
 	Tries       int    `json:"tries"`
 	FirstSeen   string `json:"first_seen"`
 	LastTried   string `json:"last_tried"`
+	NotBefore   string `json:"not_before,omitempty"` // of one whose time nobody knows: what the punches around it say
+	NotAfter    string `json:"not_after,omitempty"`
 }
 
 const queueMost = 10_000 // rows of one answer, for each destination
@@ -64,6 +67,10 @@ func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 				x.State = "pending"
 			}
 			x.Reason, x.Message, x.Tries = p.Reason, p.Message, p.Tries
+			if p.Uncertain && p.Reason == punch.ReasonTimeUncertain {
+				x.Message = p.Bounds.Words(loc) + "; " + x.Message
+				x.NotBefore, x.NotAfter = optional(p.Bounds.From, loc), optional(p.Bounds.To, loc)
+			}
 			x.FirstSeen, x.LastTried = p.FirstSeen.In(loc).Format(milliLayout), p.LastTried.In(loc).Format(milliLayout)
 			rows = append(rows, x)
 		}
@@ -81,6 +88,13 @@ func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, rows)
+}
+
+func optional(t time.Time, loc *time.Location) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.In(loc).Format(milliLayout)
 }
 
 // destinations returns the configured names, or the one that was asked for.
@@ -125,6 +139,41 @@ func (a *archive) serveRetry(w http.ResponseWriter, r *http.Request) {
 	}
 	a.kick(dest)
 	writeJSON(w, map[string]int{"put_back": n})
+}
+
+// serveSettleTime stores a person's word on when a punch was made.
+func (a *archive) serveSettleTime(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	at, err := parseMoment(q.Get("time"), a.cfg.Device.Timezone)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	n, err := a.outbox.SettleTime(punch.ID(q.Get("punch")), queue.TimeDecision{Time: at.In(a.cfg.Device.Timezone), By: q.Get("by"),
+		Boot: q.Get("boot") != "", Force: q.Get("force") != ""})
+	switch {
+	case errors.Is(err, queue.ErrTimeBounds):
+		err = fmt.Errorf("%w; correct the time, or insist with --force", err)
+		fallthrough
+	case errors.Is(err, queue.ErrTimeKnown), errors.Is(err, queue.ErrTimeSettled):
+		refuse(w, http.StatusBadRequest, err)
+		return
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	a.kick("")
+	writeJSON(w, map[string]int{"settled": n})
+}
+
+// parseMoment reads a moment, never a whole day.
+func parseMoment(s string, loc *time.Location) (time.Time, error) {
+	_, day := time.Parse(time.DateOnly, s)
+	t, err := parseDay(s, loc, false)
+	if s == "" || day == nil || err != nil {
+		return time.Time{}, fmt.Errorf("time %q: write a moment as 2026-11-21T08:30, by the clock on the wall of this device, or with its zone", s)
+	}
+	return t, nil
 }
 
 // servePending counts what is pending and parked, for those who wait.
@@ -192,8 +241,64 @@ func queueCommand(t *tool) *cobra.Command {
 	retry.Flags().StringVar(&dest, "destination", "", "only this `name`")
 	retry.Flags().StringVar(&id, "punch", "", "only this punch `id`")
 	retry.Flags().BoolVar(&wait, "wait", false, "wait until nothing is pending")
-	c.AddCommand(ls, retry)
+	c.AddCommand(ls, retry, settleTimeCommand(t))
 	return c
+}
+
+func settleTimeCommand(t *tool) *cobra.Command {
+	var id, at, by string
+	var boot, force bool
+	c := t.reporting(&cobra.Command{
+		Use: "settle-time", Short: "Say when a punch was made whose clock was never set, and send it", Args: cobra.NoArgs,
+		Long: "A punch that was made before the clock was set, by a boot that never learned the time, is parked as time_uncertain:\n" +
+			"queue ls shows between which others it was made. This stores your word beside the original, once and for ever,\n" +
+			"and the punch is delivered with that time.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, cl, err := t.open(true)
+			if err != nil {
+				return err
+			}
+			defer cl.close()
+			q := url.Values{"punch": {id}, "time": {at}, "by": {by}}
+			if boot {
+				q.Set("boot", "1")
+			}
+			if force {
+				q.Set("force", "1")
+			}
+			body, err := cl.do(c.Context(), "POST", "/queue/time", q, nil)
+			if err != nil {
+				return err
+			}
+			var got struct {
+				Settled int `json:"settled"`
+			}
+			if err := readJSON(body, &got); err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(got)
+			}
+			_, err = fmt.Fprintf(t.stdout, "%d settled\n", got.Settled)
+			return err
+		},
+	})
+	c.Flags().StringVar(&id, "punch", "", "the punch `id`")
+	c.Flags().StringVar(&at, "time", "", "the `moment` it was made, as 2026-11-21T08:30")
+	c.Flags().StringVar(&by, "by", account(), "who says so: kept with it, and exported")
+	c.Flags().BoolVar(&boot, "boot", false, "the other punches of that boot that wait for their time follow from this one")
+	c.Flags().BoolVar(&force, "force", false, "even where the punches around it say that it cannot be")
+	c.MarkFlagRequired("punch")
+	c.MarkFlagRequired("time")
+	return c
+}
+
+// account names whoever is at the command line.
+func account() string {
+	if who := os.Getenv("SUDO_USER"); who != "" {
+		return who
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
 func printQueue(out io.Writer, rows []queueRow) error {

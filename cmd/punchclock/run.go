@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -55,6 +56,7 @@ type clockwork struct {
 	workers []*worker
 	pins    pinGuard
 	metrics *metrics
+	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
@@ -312,7 +314,8 @@ func stampOf(r clock.Reading) punch.Stamp {
 func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	log := h.log.With("dest", d.Name)
 	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile, Transport: h.network,
-		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) }})
+		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) },
+		Date:    func(server time.Time) { h.heardTime(d.Name, server) }})
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
@@ -339,6 +342,46 @@ func (h *clockwork) clockChanged(r clock.Reading) {
 			h.log.Error("punches made before the clock was set are still held", "err", err)
 		}
 	}
+}
+
+// skewWorth is a difference to a far side's clock that somebody should know of.
+const skewWorth = time.Minute
+
+// skew is what the far sides' clocks say of ours, by destination: how far they are
+// ahead of it, and what was last said about that in the log.
+type skew struct {
+	mu          sync.Mutex
+	heard, said map[string]time.Duration
+}
+
+// heardTime compares a far side's clock with ours. It warns, once for each change,
+// and changes nothing: the far side may be the one that is wrong.
+func (h *clockwork) heardTime(dest string, server time.Time) {
+	r := h.clock.Now()
+	d := server.Sub(r.Wall).Round(time.Second)
+	s := &h.skew
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.heard == nil {
+		s.heard, s.said = map[string]time.Duration{}, map[string]time.Duration{}
+	}
+	s.heard[dest] = d
+	switch was := s.said[dest]; {
+	case d.Abs() <= skewWorth && was != 0:
+		delete(s.said, dest)
+		h.log.Info("the far side's clock and this one agree again", "dest", dest)
+	case d.Abs() > skewWorth && (d-was).Abs() > skewWorth:
+		s.said[dest] = d
+		h.log.Warn("the far side's clock and this one differ: check the time server, and the battery clock if there is one",
+			"dest", dest, "ahead_of_us", d, "clock", r.State.String(), "error_bound", r.ErrorBound.Round(time.Millisecond))
+	}
+}
+
+// all returns what was last heard of each destination.
+func (s *skew) all() map[string]time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.heard)
 }
 
 // watchRoster gives punches by unknown badges to the people the roster now knows.

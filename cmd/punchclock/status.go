@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"text/tabwriter"
@@ -21,7 +22,7 @@ import (
 // status is the body of /api/status and of `punchclock status --json`.
 type status struct {
 	Device       deviceStatus        `json:"device"`
-	Clock        clockStatus         `json:"clock"`
+	Clock        machineClock        `json:"clock"`
 	Outbox       outboxStatus        `json:"outbox"`
 	Destinations []destinationStatus `json:"destinations"`
 	Readers      []readerStatus      `json:"readers"`
@@ -36,6 +37,14 @@ type deviceStatus struct {
 type clockStatus struct {
 	State        string `json:"state"`
 	ErrorBoundMS int64  `json:"error_bound_ms"`
+}
+
+// machineClock is the clock now.
+type machineClock struct {
+	clockStatus
+	// ServerSkew is how far the far side's clock that differs most is ahead of this
+	// one; absent while none has answered. Beyond 60 s one of the two is wrong.
+	ServerSkew *float64 `json:"server_skew_seconds,omitempty"`
 }
 
 type outboxStatus struct {
@@ -83,10 +92,15 @@ func (h *clockwork) status() status {
 	b := h.outbox.Stats()
 	s := status{
 		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version},
-		Clock:  clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()},
+		Clock:  machineClock{clockStatus: clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()}},
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
 		Destinations: []destinationStatus{}, Readers: []readerStatus{},
+	}
+	for _, d := range h.skew.all() {
+		if x := d.Seconds(); s.Clock.ServerSkew == nil || math.Abs(x) > math.Abs(*s.Clock.ServerSkew) {
+			s.Clock.ServerSkew = &x
+		}
 	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
@@ -170,6 +184,9 @@ func (s status) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "device\t%s\t%s\tpunchclock %s\n", s.Device.ID, s.Device.Name, s.Device.Version)
 	fmt.Fprintf(w, "clock\t%s\twithin %v\n", s.Clock.State, time.Duration(s.Clock.ErrorBoundMS)*time.Millisecond)
+	if x := s.Clock.ServerSkew; x != nil && math.Abs(*x) > skewWorth.Seconds() {
+		fmt.Fprintf(w, "\tWARNING\ta far side's clock is %v ahead of this one: check the time server, and the battery clock if there is one\n", time.Duration(*x)*time.Second)
+	}
 	ready := "punches are stored"
 	if !s.Outbox.Ready {
 		ready = "NO PUNCH CAN BE STORED: " + s.Outbox.Problem

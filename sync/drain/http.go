@@ -45,6 +45,9 @@ type ClientOptions struct {
 	// failed: the HTTP status as text, or timeout, refused, dns, tls or error, and
 	// how long it took. It may be nil, and must not block.
 	Observe func(code string, took time.Duration)
+	// Date hears what every answer's Date header says, as it arrives: a hint at how
+	// right this device's clock is, and no more. It may be nil, and must not block.
+	Date func(server time.Time)
 	// Transport takes the place of the network in tests.
 	Transport http.RoundTripper
 }
@@ -62,6 +65,9 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 	}
 	if o.Observe == nil {
 		o.Observe = func(string, time.Duration) {}
+	}
+	if o.Date == nil {
+		o.Date = func(time.Time) {}
 	}
 	next := o.Transport
 	if next == nil {
@@ -97,7 +103,7 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 		next = &network{keep: t, fresh: fresh}
 	}
 	return &http.Client{
-		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe}),
+		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe, o.Date}),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
@@ -206,6 +212,7 @@ type watched struct {
 	next    http.RoundTripper
 	timeout time.Duration
 	observe func(string, time.Duration)
+	date    func(time.Time)
 }
 
 func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -219,6 +226,9 @@ func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 		e := t.explain(asked, err)
 		t.observe(e.code, time.Since(start))
 		return nil, e
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		t.date(date)
 	}
 	code := strconv.Itoa(resp.StatusCode)
 	resp.Body = &plainBody{t, asked, atEnd(resp.Body, func(err error) {
