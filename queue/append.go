@@ -179,13 +179,13 @@ func (o *Outbox) ready() error {
 	case o.opt.ReadOnly:
 		return errors.New("opened for reading only")
 	}
-	if err := o.space(); err != nil {
-		return err
-	}
 	if o.broken != nil {
 		if err := o.reopen(); err != nil {
 			return fmt.Errorf("the medium is still in trouble: %w", err)
 		}
+	}
+	if err := o.space(); err != nil {
+		return err
 	}
 	o.mu.RLock()
 	head := o.head
@@ -241,13 +241,25 @@ func (o *Outbox) update(fn func(tx *bolt.Tx) error) (err error) {
 	})
 }
 
-// write is update for what is not an append: it takes the writer's lock.
-func (o *Outbox) write(fn func(tx *bolt.Tx) error) error {
+// begin takes the writer's lock for what is not an append, and leaves it taken
+// unless it returns an error. Positions and parked punches are looked at after it
+// and changed in memory before the lock is given back: where a commit has failed,
+// they are read anew here.
+func (o *Outbox) begin() error {
 	o.wmu.Lock()
-	defer o.wmu.Unlock()
 	if err := o.ready(); err != nil && !errors.Is(err, ErrFull) { // a receipt needs no room that a punch would
+		o.wmu.Unlock()
 		return err
 	}
+	return nil
+}
+
+// write is update for what is not an append and looks at nothing but the medium.
+func (o *Outbox) write(fn func(tx *bolt.Tx) error) error {
+	if err := o.begin(); err != nil {
+		return err
+	}
+	defer o.wmu.Unlock()
 	return o.update(fn)
 }
 
@@ -258,7 +270,19 @@ func (o *Outbox) reopen() error {
 	if was := o.setCurrent(nil); was != nil {
 		was.db.Close()
 	}
-	path := segmentPath(o.opt.Dir, o.firsts[len(o.firsts)-1]) // only the writer changes firsts
+	// A new segment whose making went wrong at the end may be there or not: nothing
+	// is written to the one before it until that is certain.
+	if err := syncDir(o.opt.Dir, o.opt.UnsafeNoSync); err != nil {
+		return err
+	}
+	firsts, err := listSegments(o.opt.Dir)
+	if err != nil {
+		return err
+	}
+	if len(firsts) == 0 {
+		return fmt.Errorf("the segments of %s are gone: start the clock again", o.opt.Dir)
+	}
+	path := segmentPath(o.opt.Dir, firsts[len(firsts)-1])
 	if err := rewrite(path); err != nil {
 		return err
 	}
@@ -273,6 +297,7 @@ func (o *Outbox) reopen() error {
 	}
 	o.setCurrent(seg)
 	o.mu.Lock()
+	o.firsts = firsts
 	err = o.load()
 	o.mu.Unlock()
 	if err != nil {

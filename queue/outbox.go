@@ -234,6 +234,10 @@ func (o *Outbox) openFiles() error {
 		if err := removeLeftovers(dir); err != nil {
 			return fmt.Errorf("outbox: %w", err)
 		}
+		// A process that was killed may have left names that are not on the medium yet.
+		if err := syncDir(dir, o.opt.UnsafeNoSync); err != nil {
+			return fmt.Errorf("outbox: %w", err)
+		}
 		if o.opt.Mirror != "" {
 			o.mir = &mirror{dir: o.opt.Mirror, device: o.opt.Device, noSync: o.opt.UnsafeNoSync}
 			if err := o.mir.lookUp(); err != nil {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -141,6 +142,13 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 		return nil, fmt.Errorf("outbox: open %s: %w", path, err)
 	}
 	db.AllocSize = growLeast
+	if !readOnly && !noSync {
+		// What a process that was killed has written and not synced is there to be read,
+		// and gone after a power cut: nothing is made of it before it is on the medium.
+		if err := db.Sync(); err != nil {
+			return nil, errors.Join(fmt.Errorf("outbox: open %s: %w", path, err), db.Close())
+		}
+	}
 	return &segment{path: path, first: first, db: db}, nil
 }
 

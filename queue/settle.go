@@ -15,6 +15,10 @@ import (
 // punches and the position. It may be repeated; what is settled already stays.
 // Keep changes nothing.
 func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
+	if err := o.begin(); err != nil {
+		return fmt.Errorf("outbox: settle %s: %w", dest, err)
+	}
+	defer o.wmu.Unlock()
 	now := time.Now()
 	o.mu.RLock()
 	c, ok := o.cursors[dest]
@@ -67,7 +71,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		return nil
 	}
 	groups = joinGroups(groups)
-	err := o.write(func(tx *bolt.Tx) error {
+	err := o.update(func(tx *bolt.Tx) error {
 		if err := putSealed(tx.Bucket(bktPos), []byte(dest), pos.encode()); err != nil {
 			return err
 		}
@@ -89,8 +93,6 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		return fmt.Errorf("outbox: settle %s: %w", dest, err)
 	}
 	o.mu.Lock()
-	// Only one worker settles a destination, but a technician may have put a
-	// parked punch back meanwhile: work on what is there now.
 	for _, g := range groups {
 		for seq := g.first; seq <= g.last; seq++ {
 			c.pos.settle(seq)
@@ -185,6 +187,10 @@ func (o *Outbox) link(ps []punch.Punch) error {
 // putLinks stores links, and puts the given parked punches back, in one commit.
 // A link that is there already stays.
 func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) error {
+	if err := o.begin(); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	defer o.wmu.Unlock()
 	changed := map[string]map[uint64]parkedEntry{}
 	o.mu.RLock()
 	for dest, seqs := range again {
@@ -197,7 +203,7 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 		}
 	}
 	o.mu.RUnlock()
-	err := o.write(func(tx *bolt.Tx) error {
+	err := o.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bktLinks)
 		for seq, e := range found {
 			if _, ok := getSealed(b, seqKey(seq)); ok {

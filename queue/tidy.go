@@ -157,10 +157,12 @@ func (o *Outbox) roll(month int) error {
 		return err
 	}
 	if err := createSegment(o.opt.Dir, next, c, o.opt); err != nil {
+		o.broken = err // it may have its name by now: see which is the newest before anything is written
 		return err
 	}
 	seg, err := openSegment(segmentPath(o.opt.Dir, next), false, o.opt.UnsafeNoSync)
 	if err != nil {
+		o.broken = err
 		return err
 	}
 	was := o.setCurrent(seg)
