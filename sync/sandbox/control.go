@@ -18,6 +18,7 @@ var controlPage []byte
 const (
 	Name104    = "104"
 	NameFeishu = "feishu"
+	NameSignin = "signin"
 )
 
 // CardState is everything the control page tells about 104.
@@ -38,10 +39,22 @@ type FlowState struct {
 	Calls    []Call       `json:"calls"`
 }
 
+// SigninState is everything the control page tells about the sign-in system.
+type SigninState struct {
+	Counters Counters       `json:"counters"`
+	Faults   SigninFaults   `json:"faults"`
+	Locked   bool           `json:"locked"` // the account, after too many bad passwords
+	Logins   int            `json:"logins"` // that had the account's password checked
+	Ledger   []SigninRecord `json:"ledger"`
+	Repeats  []SigninRecord `json:"repeats"`
+	Calls    []Call         `json:"calls"`
+}
+
 // State is the answer of the control page's state.
 type State struct {
-	TransferCard CardState `json:"104"`
-	Feishu       FlowState `json:"feishu"`
+	TransferCard CardState   `json:"104"`
+	Feishu       FlowState   `json:"feishu"`
+	Signin       SigninState `json:"signin"`
 }
 
 // State returns all there is to tell, at one instant.
@@ -58,21 +71,28 @@ func (f *Feishu) State() FlowState {
 	return FlowState{f.counters, clone(f.faults), append([]FlowRecord{}, f.ledger...), append([]FlowRecord{}, f.repeats...), f.callList()}
 }
 
-// NewControl returns the control page of the two clouds. It serves these paths,
+// State returns all there is to tell, at one instant.
+func (s *Signin) State() SigninState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SigninState{s.counters, clone(s.faults), s.locked, s.logins, append([]SigninRecord{}, s.ledger...), append([]SigninRecord{}, s.repeats...), s.callList()}
+}
+
+// NewControl returns the control page of the clouds. It serves these paths,
 // so mount it below a prefix with http.StripPrefix:
 //
-//	GET  /          a page that shows both clouds live, with buttons for the common faults
+//	GET  /          a page that shows the clouds live, with buttons for the common faults
 //	GET  /state     [State] as JSON; ?last=N keeps the last N of each list
-//	POST /faults    {"104":{…},"feishu":{…}}: changes the switches named, and only those; answers both
+//	POST /faults    {"104":{…},"feishu":{…},"signin":{…}}: changes the switches named, and only those; answers all
 //	PATCH /faults   the same
 //	POST /people    {"104":{"accept_any":false,"people":[{"employee_no":"000123"}]}}: replaces whom a cloud knows
-//	POST /revoke    {"cloud":"104"}: ends its tokens; an empty body ends both clouds'
+//	POST /revoke    {"cloud":"104"}: ends its tokens; an empty body ends every cloud's
 //	POST /reset     {"cloud":"104"}: ledger, calls, counters, tokens and faults as at the start
 //
 // Bodies are strict: an unknown key or an impossible value is HTTP 400 with
-// {"error": …} naming it, and nothing is changed at either cloud.
-func NewControl(tc *TransferCard, fs *Feishu) http.Handler {
-	c := &control{tc, fs}
+// {"error": …} naming it, and nothing is changed at any cloud.
+func NewControl(tc *TransferCard, fs *Feishu, si *Signin) http.Handler {
+	c := &control{tc, fs, si}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -84,14 +104,15 @@ func NewControl(tc *TransferCard, fs *Feishu) http.Handler {
 	mux.HandleFunc("POST /faults", c.patch)
 	mux.HandleFunc("PATCH /faults", c.patch)
 	mux.HandleFunc("POST /people", c.people)
-	mux.HandleFunc("POST /revoke", c.each((*TransferCard).Revoke, (*Feishu).Revoke))
-	mux.HandleFunc("POST /reset", c.each((*TransferCard).Reset, (*Feishu).Reset))
+	mux.HandleFunc("POST /revoke", c.each((*TransferCard).Revoke, (*Feishu).Revoke, (*Signin).Revoke))
+	mux.HandleFunc("POST /reset", c.each((*TransferCard).Reset, (*Feishu).Reset, (*Signin).Reset))
 	return mux
 }
 
 type control struct {
 	tc *TransferCard
 	fs *Feishu
+	si *Signin
 }
 
 func reply(w http.ResponseWriter, v any) {
@@ -122,37 +143,40 @@ func bodyOf(w http.ResponseWriter, r *http.Request, v any) error {
 func tail[T any](list []T, n int) []T { return list[max(0, len(list)-n):] }
 
 func (c *control) state(w http.ResponseWriter, r *http.Request) {
-	s := State{c.tc.State(), c.fs.State()}
+	s := State{c.tc.State(), c.fs.State(), c.si.State()}
 	if last := r.URL.Query().Get("last"); last != "" {
 		n, err := strconv.Atoi(last)
 		if err != nil || n < 0 {
 			refuse(w, fmt.Errorf("last=%q: use a number of entries", last))
 			return
 		}
-		t, f := &s.TransferCard, &s.Feishu
+		t, f, i := &s.TransferCard, &s.Feishu, &s.Signin
 		t.Ledger, t.Repeats, t.Calls = tail(t.Ledger, n), tail(t.Repeats, n), tail(t.Calls, n)
 		f.Ledger, f.Repeats, f.Calls = tail(f.Ledger, n), tail(f.Repeats, n), tail(f.Calls, n)
+		i.Ledger, i.Repeats, i.Calls = tail(i.Ledger, n), tail(i.Repeats, n), tail(i.Calls, n)
 	}
 	reply(w, s)
 }
 
-type bothFaults struct {
+type allFaults struct {
 	TransferCard TransferCardFaults `json:"104"`
 	Feishu       FeishuFaults       `json:"feishu"`
+	Signin       SigninFaults       `json:"signin"`
 }
 
-func (c *control) faults() bothFaults { return bothFaults{c.tc.Faults(), c.fs.Faults()} }
+func (c *control) faults() allFaults { return allFaults{c.tc.Faults(), c.fs.Faults(), c.si.Faults()} }
 
 func (c *control) patch(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		TransferCard json.RawMessage `json:"104"`
 		Feishu       json.RawMessage `json:"feishu"`
+		Signin       json.RawMessage `json:"signin"`
 	}
 	err := bodyOf(w, r, &in)
-	if err == nil && in.TransferCard == nil && in.Feishu == nil {
-		err = errors.New(`nothing to change: write {"104":{…}} or {"feishu":{…}}`)
+	if err == nil && in.TransferCard == nil && in.Feishu == nil && in.Signin == nil {
+		err = errors.New(`nothing to change: write {"104":{…}}, {"feishu":{…}} or {"signin":{…}}`)
 	}
-	// Try both on copies first: a mistake in one changes neither.
+	// Try all on copies first: a mistake in one changes none.
 	if err == nil && in.TransferCard != nil {
 		t := c.tc.Faults()
 		if err = decodeStrict(in.TransferCard, &t); err == nil {
@@ -171,11 +195,23 @@ func (c *control) patch(w http.ResponseWriter, r *http.Request) {
 			err = fmt.Errorf("feishu: %w", err)
 		}
 	}
+	if err == nil && in.Signin != nil {
+		s := c.si.Faults()
+		if err = decodeStrict(in.Signin, &s); err == nil {
+			err = s.check()
+		}
+		if err != nil {
+			err = fmt.Errorf("signin: %w", err)
+		}
+	}
 	if err == nil && in.TransferCard != nil {
 		err = c.tc.patchFaults(in.TransferCard)
 	}
 	if err == nil && in.Feishu != nil {
 		err = c.fs.patchFaults(in.Feishu)
+	}
+	if err == nil && in.Signin != nil {
+		err = c.si.patchFaults(in.Signin)
 	}
 	if err != nil {
 		refuse(w, err)
@@ -193,6 +229,7 @@ func (c *control) people(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		TransferCard *known `json:"104"`
 		Feishu       *known `json:"feishu"`
+		Signin       *known `json:"signin"`
 	}
 	if err := bodyOf(w, r, &in); err != nil {
 		refuse(w, err)
@@ -204,28 +241,34 @@ func (c *control) people(w http.ResponseWriter, r *http.Request) {
 	if in.Feishu != nil {
 		c.fs.SetPeople(in.Feishu.People, in.Feishu.AcceptAny)
 	}
+	if in.Signin != nil {
+		c.si.SetPeople(in.Signin.People, in.Signin.AcceptAny)
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// each does something to the cloud that the body names, or to both.
-func (c *control) each(card func(*TransferCard), flow func(*Feishu)) http.HandlerFunc {
+// each does something to the cloud that the body names, or to all.
+func (c *control) each(card func(*TransferCard), flow func(*Feishu), sign func(*Signin)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
 			Cloud string `json:"cloud"`
 		}
 		err := bodyOf(w, r, &in)
-		if err == nil && !slices.Contains([]string{"", Name104, NameFeishu}, in.Cloud) {
-			err = oneOf("cloud", in.Cloud, Name104, NameFeishu)
+		if err == nil && !slices.Contains([]string{"", Name104, NameFeishu, NameSignin}, in.Cloud) {
+			err = oneOf("cloud", in.Cloud, Name104, NameFeishu, NameSignin)
 		}
 		if err != nil {
 			refuse(w, err)
 			return
 		}
-		if in.Cloud != NameFeishu {
+		if in.Cloud == "" || in.Cloud == Name104 {
 			card(c.tc)
 		}
-		if in.Cloud != Name104 {
+		if in.Cloud == "" || in.Cloud == NameFeishu {
 			flow(c.fs)
+		}
+		if in.Cloud == "" || in.Cloud == NameSignin {
+			sign(c.si)
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}

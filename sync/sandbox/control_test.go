@@ -11,7 +11,7 @@ import (
 
 func TestControlPageTellsEverything(t *testing.T) {
 	c, f := new104(t), newFeishu(t)
-	h := NewControl(c.TransferCard, f.Feishu)
+	h := NewControl(c.TransferCard, f.Feishu, NewSignin(SigninConfig{}))
 	c.post(punches("A0001", someTime, 3))
 	c.post(punches("A0001", someTime, 1))
 	f.imports(flow("A0123", "k1"), flow("A0123", "k2"))
@@ -49,7 +49,7 @@ func TestControlPageTellsEverything(t *testing.T) {
 func TestFaultsAreSetByNameAndStrictly(t *testing.T) {
 	for _, method := range []string{"POST", "PATCH"} {
 		c, f := new104(t), newFeishu(t)
-		h := NewControl(c.TransferCard, f.Feishu)
+		h := NewControl(c.TransferCard, f.Feishu, NewSignin(SigninConfig{}))
 		r := call(t.Context(), h, method, "/faults", nil, `{"104":{"idx_base":1,"poison":{"X":{"code":490}}},"feishu":{"ip_refused":true}}`)
 		v := c.Faults()
 		if r.status != 200 || v.IdxBase != 1 || v.Poison["X"].Code != 490 || v.Details != DetailsFull || !f.Faults().IPRefused {
@@ -85,7 +85,7 @@ func TestFaultsAreSetByNameAndStrictly(t *testing.T) {
 
 func TestRevokeResetAndPeopleOverTheControlPage(t *testing.T) {
 	c, f := new104(t), newFeishu(t)
-	h := NewControl(c.TransferCard, f.Feishu)
+	h := NewControl(c.TransferCard, f.Feishu, NewSignin(SigninConfig{}))
 	do := func(path, body string, want int) {
 		t.Helper()
 		if r := call(t.Context(), h, "POST", path, nil, body); r.status != want {
@@ -135,7 +135,7 @@ func TestCloudsServeManyAtOnce(t *testing.T) {
 	c, f := new104(t), newFeishu(t)
 	c.SetFaults(func(v *TransferCardFaults) { v.RateLimit = 0 })
 	f.SetFaults(func(v *FeishuFaults) { v.RateLimit = 0 })
-	h := NewControl(c.TransferCard, f.Feishu)
+	h := NewControl(c.TransferCard, f.Feishu, NewSignin(SigninConfig{}))
 	c.login()
 	f.login()
 	var wg sync.WaitGroup

@@ -1,19 +1,21 @@
-// Package sandbox is the two remote systems on a desk: 104's transferCard and
-// Feishu's attendance calls, as http.Handlers with every fault the real ones, or
-// the network in front of them, can show. Tests call them in memory through
+// Package sandbox is the remote systems on a desk: 104's transferCard, Feishu's
+// attendance calls and the in-house sign-in system (線上打卡系統), as http.Handlers
+// with every fault the real ones, or the network in front of them, can show. Tests call them in memory through
 // [Transport]; punchsim serves them on loopback beside a [NewControl] page.
 //
 // # Which one do I want
 //
 // [NewTransferCard] serves the token call, transferCard and transferTpCard.
 // [NewFeishu] serves the tenant token, import, query, get and delete of flows, and
-// the id lookup. Both answer the way the real systems do, and those differ: 104
-// hides refused records inside HTTP 200, Feishu refuses a token with HTTP 400 and a
-// code in the body, and a path Feishu does not know is a text page, not JSON.
+// the id lookup. [NewSignin] serves login, logout, add punch, today's punches and
+// the records of a period; it locks an account after five bad passwords. All answer
+// the way the real systems do, and those differ: 104 hides refused records inside
+// HTTP 200, Feishu refuses a token with HTTP 400 and a code in the body, the sign-in
+// system's code is a text on success and a number on failure.
 //
 // # How a call is handled
 //
-// One order, for both clouds, so that a test can say what must happen:
+// One order, for all clouds, so that a test can say what must happen:
 //
 //  1. the call arrives: it gets the next number and is counted in the rolling
 //     second, whatever becomes of it, token calls included;
@@ -65,9 +67,17 @@ import (
 type Person struct {
 	Number   string `json:"employee_no"`         // 104's empNo, Feishu's employee_no; text, leading zeros live
 	FeishuID string `json:"feishu_id,omitempty"` // Feishu's employee_id; "" where that kind is not used
+	SigninID string `json:"signin_id,omitempty"` // the sign-in system's user_id; "" is Number
 	Mobile   string `json:"mobile,omitempty"`    // for Feishu's id lookup
 	Email    string `json:"email,omitempty"`     // for Feishu's id lookup
 	Resigned bool   `json:"resigned,omitempty"`  // left: found by the id lookup only when asked for
+}
+
+func (p Person) signinID() string {
+	if p.SigninID != "" {
+		return p.SigninID
+	}
+	return p.Number
 }
 
 // People makes persons of bare employee numbers.
@@ -188,7 +198,7 @@ type Counters struct {
 	Dropped      int `json:"dropped"`      // calls that were not answered, or not to the end
 }
 
-// core is what both clouds share: arrivals, calls, and how answers go out. Its
+// core is what the clouds share: arrivals, calls, and how answers go out. Its
 // lock guards the whole cloud.
 type core struct {
 	mu       sync.Mutex
