@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -18,28 +19,60 @@ import (
 // the same time share one. After an error the outcome is unknown: appending the
 // same Tap again is always safe, and yields the record that is there or makes it.
 func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) {
-	r := &request{draft: d, done: make(chan struct{})}
+	r := &request{draft: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
 	o.qmu.Lock()
 	o.queue = append(o.queue, r)
+	if !o.leading {
+		o.leading = true
+		r.lead <- struct{}{}
+	}
 	o.qmu.Unlock()
+	select {
+	case <-r.lead:
+		o.lead()
+	case <-r.done:
+	}
+	return r.punch, r.err
+}
 
+// lead commits the first of the queue, the caller's own punch among them, and
+// hands the lead on to whoever is the first then.
+func (o *Outbox) lead() {
 	o.wmu.Lock()
-	for {
-		select {
-		case <-r.done:
-			o.wmu.Unlock()
-			return r.punch, r.err
-		default:
-		}
+	if o.company {
+		o.gather()
+	}
+	o.qmu.Lock()
+	n := min(len(o.queue), maxGroup)
+	group := o.queue[:n:n]
+	o.queue = o.queue[n:]
+	o.qmu.Unlock()
+	o.company = n > 1
+	o.commit(group)
+	o.wmu.Unlock()
+
+	o.qmu.Lock()
+	defer o.qmu.Unlock()
+	if o.leading = len(o.queue) > 0; o.leading {
+		o.queue[0].lead <- struct{}{}
+	} else {
+		o.queue = nil
+	}
+}
+
+// gather lets those come who are on their way. Where several shared the last
+// commit, the next taps of the same readers are a few instructions away when it
+// ends; a commit that began without them would leave them waiting for all of it.
+// It yields the processor while anybody comes, and waits for nothing.
+func (o *Outbox) gather() {
+	for n, same := 0, 0; same < 16; {
+		runtime.Gosched()
 		o.qmu.Lock()
-		n := min(len(o.queue), maxGroup)
-		group := o.queue[:n:n]
-		o.queue = o.queue[n:]
-		if len(o.queue) == 0 {
-			o.queue = nil
-		}
+		now := len(o.queue)
 		o.qmu.Unlock()
-		o.commit(group)
+		if same++; now != n {
+			n, same = now, 0
+		}
 	}
 }
 

@@ -100,14 +100,16 @@ type Outbox struct {
 	log  *slog.Logger
 	lock *os.File
 
-	qmu   sync.Mutex // guards waiting
-	queue []*request
+	qmu     sync.Mutex // guards waiting
+	queue   []*request
+	leading bool // one of those who wait has the lead, see Append
 
-	wmu    sync.Mutex // the writer: one transaction at a time
-	broken error      // the last commit's outcome is unknown: reopen before the next
-	mark   uint64     // high-water mark on the medium: every number below it may be in use
-	recent map[punch.Tap]uint64
-	taps   []punch.Tap // the same, in order, to forget the oldest
+	wmu     sync.Mutex // the writer: one transaction at a time
+	broken  error      // the last commit's outcome is unknown: reopen before the next
+	mark    uint64     // high-water mark on the medium: every number below it may be in use
+	company bool       // the last commit held more than one punch
+	recent  map[punch.Tap]uint64
+	taps    []punch.Tap // the same, in order, to forget the oldest
 
 	dbmu  sync.RWMutex // guards the two pointers; held for moments. Only the writer changes cur
 	oldmu sync.Mutex   // one opens an old segment at a time
@@ -155,7 +157,8 @@ type request struct {
 	draft punch.Draft
 	punch punch.Punch
 	err   error
-	done  chan struct{}
+	done  chan struct{} // closed when punch and err stand
+	lead  chan struct{} // it is on this one to commit what waits
 }
 
 const (
