@@ -12,7 +12,7 @@ TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states deps
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-power power-kernel deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,8 @@ test: deps ## all that a change must pass
 	$(MAKE) --no-print-directory build cross
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
 	$(MAKE) --no-print-directory test-arm
+	@if $(MAKE) --no-print-directory power-kernel; then $(MAKE) --no-print-directory durability-power N=5; \
+	else echo "NOT RUN: 5 power cuts in a virtual machine, because its kernel could not be fetched, see above"; fi
 	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
@@ -53,6 +55,23 @@ STATES ?= 5000
 durability-states: deps ## open STATES of the states that a power cut can leave on the medium: nothing acknowledged may be missing
 	CRASH_STATES=$(STATES) $(GO) test -count=1 -timeout 60m -v -run 'Crash' ./queue
 
+durability-power: N = 200
+durability-power: power-kernel ## cut the power of a punching clock N times (200), in a virtual machine: nothing acknowledged may be missing
+	POWER=$(N) POWER_KERNEL=$(POWER_CACHE)/kernel $(GO) test -count=1 -timeout 60m -v -run 'PowerCut' ./queue
+
+# Debian's smallest kernel, unpacked into a cache and never installed. Remove the
+# folder to have a newer one fetched.
+POWER_CACHE := $(or $(XDG_CACHE_HOME),$(addsuffix /.cache,$(HOME)),/var/tmp)/punchclock
+power-kernel: deps
+	@set -e; [ ! -d $(POWER_CACHE)/kernel ] || exit 0; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq; \
+	p=$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -1); \
+	[ -n "$$p" ] || { echo "there is no package linux-image-cloud-amd64 here"; exit 1; }; \
+	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; cd $$t; mkdir kernel; \
+	echo "fetching $$p into $(POWER_CACHE)"; apt-get -qq -o APT::Sandbox::User=root download "$$p"; \
+	dpkg-deb --fsys-tarfile *.deb | tar x -C kernel --wildcards './boot/vmlinuz-*' ./lib/modules; \
+	mv kernel $(POWER_CACHE)/
+
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
 
@@ -61,9 +80,9 @@ lint: ## vet and staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 # What the tests use beside Go, from Debian. Nothing is installed that is there.
-NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils
 deps:
-	@want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
+	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \
 	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi
