@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,7 @@ type extraCopies struct {
 	bad     int
 	notes   []string
 	taken   map[uint64]bool // what was taken over since
+	again   map[uint64]bool // of those: had been settled somewhere
 }
 
 // Recover brings back into an outbox that nobody has open what its copies hold:
@@ -52,7 +54,7 @@ type extraCopies struct {
 // repeated, also after a cut. Errors: ErrInUse, ErrOtherDevice, or the file
 // system's; a path in from that holds nothing of this device is one too.
 func Recover(ctx context.Context, o Options, from []string) (r Recovery, err error) {
-	extra := &extraCopies{records: map[uint64][]byte{}, taken: map[uint64]bool{}}
+	extra := &extraCopies{records: map[uint64][]byte{}, taken: map[uint64]bool{}, again: map[uint64]bool{}}
 	for _, path := range from {
 		n, err := extra.add(path, o.Device)
 		if err != nil {
@@ -79,9 +81,10 @@ func Recover(ctx context.Context, o Options, from []string) (r Recovery, err err
 	if err := b.fillGaps(ctx); err != nil {
 		return r, err
 	}
-	if r.Again, err = b.offerAgain(extra.taken); err != nil {
+	if err := b.offerAgain(extra.taken); err != nil {
 		return r, err
 	}
+	r.Again = uint64(len(extra.again))
 	low := max(1, b.letGo)
 	err = b.each(low, b.head, func(seq uint64, v []byte) error {
 		if seq > low {
@@ -284,7 +287,7 @@ func (o *Outbox) fillGaps(ctx context.Context) error {
 		// The numbers are put back for the destinations first: a cut in between leaves
 		// gaps that are passed over again, not punches that nobody sends.
 		o.takenOver(recs)
-		if _, err := o.offerAgain(o.extra.taken); err != nil {
+		if err := o.offerAgain(o.extra.taken); err != nil {
 			return err
 		}
 		if first == o.cur.first {
@@ -315,16 +318,15 @@ func (o *Outbox) writeOld(first uint64, fn func(tx *bolt.Tx) error) error {
 }
 
 // offerAgain takes numbers back out of what the destinations have settled, and puts
-// back what was parked because its record could not be read. It returns how many
-// numbers had been settled somewhere.
-func (o *Outbox) offerAgain(taken map[uint64]bool) (n uint64, err error) {
+// back what was parked because its record could not be read.
+func (o *Outbox) offerAgain(taken map[uint64]bool) error {
 	var seqs []uint64
 	for seq := range taken {
 		seqs = append(seqs, seq)
 	}
 	slices.Sort(seqs)
 	was := map[uint64]bool{}
-	err = o.write(func(tx *bolt.Tx) error {
+	err := o.write(func(tx *bolt.Tx) error {
 		pos := map[string]position{}
 		err := tx.Bucket(bktPos).ForEach(func(k, v []byte) error {
 			body, ok := unseal(k, v)
@@ -359,8 +361,10 @@ func (o *Outbox) offerAgain(taken map[uint64]bool) (n uint64, err error) {
 					open = append(open, seq)
 				}
 			}
-			if err := putParked(tx, dest, again); err != nil {
-				return err
+			if len(again) > 0 {
+				if err := putParked(tx, dest, again); err != nil {
+					return err
+				}
 			}
 			q := p.without(open)
 			if err := putSealed(tx.Bucket(bktPos), []byte(dest), q.encode()); err != nil {
@@ -370,9 +374,10 @@ func (o *Outbox) offerAgain(taken map[uint64]bool) (n uint64, err error) {
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return uint64(len(was)), o.load()
+	maps.Copy(o.extra.again, was)
+	return o.load()
 }
 
 // without returns the position with the given numbers, ascending, not settled.
