@@ -16,8 +16,8 @@
 // 外出, 外歸. There is no key of the client's: the system shows the first and the last
 // time of a status and day, so that the same punch again does no harm, and the same
 // punch is the same bytes, whenever it is sent (but for a token in the body).
-// [Client.Today], [Client.Records] and [Client.Logout] are for technicians and for
-// comparing; delivery depends on none of them.
+// [Client.Today], [Client.Records], [Client.Held] and [Client.Logout] are for technicians
+// and for comparing; delivery depends on none of them.
 //
 // A badge has no password. So the mode is off, or service_account: one account
 // punches for everybody, if the system allows that. Off, nothing is sent, and every
@@ -58,8 +58,8 @@
 //     commas before a closing bracket. The first is read and ignored. The second is
 //     an outage, unless Tolerant says to strip them.
 //
-// Every answer carries the server's time, which comes from a time server. If it and
-// this device's clock are more than a minute apart, that is logged once.
+// Every answer carries the system's time, which Config.Clock hears of: whoever owns
+// this device's clock compares.
 package signin
 
 import (
@@ -141,6 +141,10 @@ type Config struct {
 	// People finds a person by employee number, for the SigninID; nil is nobody.
 	People       func(number string) (punch.Employee, bool)
 	TokenObserve func(result string) // hears of every login that was made: ok, denied, error; may be nil
+	// Clock hears the system's time, whole seconds, from every answer that tells it;
+	// may be nil. It comes from a time server or the database, not from the machine
+	// that writes the Date header.
+	Clock func(server time.Time)
 }
 
 const (
@@ -150,7 +154,6 @@ const (
 	noCarrier  = "none"
 	oddTries   = 5
 	maxReply   = 1 << 20 // bytes of an answer; the longest true one lists a period's punches
-	skewMost   = time.Minute
 	yearMin    = 1
 	yearMax    = 9999
 	minHidden  = 4 // a shorter secret is not looked for in the system's words: it would be found everywhere
@@ -173,7 +176,6 @@ type Client struct {
 	group   string   // of the last login
 	hidden  []string // password and token of the last login: what no text of ours may hold
 	last    string   // the last login's token, "" once logged out
-	skewed  bool     // the clocks disagreed at the last answer
 
 	// Of Send only.
 	oddID punch.ID // the punch whose odd answers are counted
@@ -262,6 +264,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	if c.cfg.TokenObserve == nil {
 		c.cfg.TokenObserve = func(string) {}
+	}
+	if c.cfg.Clock == nil {
+		c.cfg.Clock = func(time.Time) {}
 	}
 	c.base = strings.TrimRight(cfg.BaseURL, "/")
 	rand.Read(c.key[:]) // never fails
@@ -377,12 +382,7 @@ type record struct {
 
 // record prepares a punch, or says why it cannot be sent.
 func (c *Client) record(p *punch.Punch) (r record, reason, message string) {
-	user := p.Employee
-	if c.cfg.People != nil {
-		if e, ok := c.cfg.People(p.Employee); ok && strings.TrimSpace(e.SigninID) != "" {
-			user = e.SigninID
-		}
-	}
+	user := c.userID(p.Employee)
 	at := p.Time().In(taiwan)
 	switch {
 	case strings.TrimSpace(user) == "":
@@ -498,7 +498,9 @@ func (c *Client) authorised(ctx context.Context, what, method, path, setting str
 				return a, nil
 			}
 		}
-		c.tokens.Forget(tok)
+		if !again || method == http.MethodPost { // reading that is not allowed must not stop the punches
+			c.tokens.Forget(tok)
+		}
 		if again {
 			return nil, a.err()
 		}
@@ -611,27 +613,10 @@ func (c *Client) call(ctx context.Context, what, method, path string, query url.
 		return nil, fmt.Errorf("signin: %s: the answer (HTTP %d) broke off: %w", what, resp.StatusCode, err)
 	}
 	a.reply = parseReply(b, c.cfg.Tolerant)
-	c.compare(a.reply.at)
+	if !a.reply.at.IsZero() {
+		c.cfg.Clock(a.reply.at)
+	}
 	return a, nil
-}
-
-// compare warns, once, when the server's clock and ours are too far apart.
-func (c *Client) compare(server time.Time) {
-	if server.IsZero() {
-		return
-	}
-	ahead := time.Until(server).Round(time.Second)
-	skewed := ahead > skewMost || ahead < -skewMost
-	c.mu.Lock()
-	was := c.skewed
-	c.skewed = skewed
-	c.mu.Unlock()
-	switch {
-	case skewed && !was:
-		c.cfg.Log.Warn("this device's clock and the sign-in system's are more than a minute apart: see punchclock status for this one's time source", "system_ahead", ahead)
-	case was && !skewed:
-		c.cfg.Log.Info("this device's clock and the sign-in system's agree again")
-	}
 }
 
 // Today returns the statuses of a person's day in Taiwan, by the system's user id.
@@ -656,6 +641,52 @@ func (c *Client) Records(ctx context.Context, userID string, first, last time.Ti
 	return parseRecords(data)
 }
 
+var errStranger = errors.New("the sign-in system does not know this user, or has not approved them")
+
+// Held reads back the punches that the system holds of these people, by employee
+// number, from the second of from on and before that of to: a call for each person,
+// beside a Send if need be, under the same ceiling and with the same token. It rests on
+// Records, see there.
+//
+// unasked are the people that the answers say nothing about, because the system does
+// not know them, or because the reading ended early; then err says why, like that of
+// Send, and held is what was read before.
+func (c *Client) Held(ctx context.Context, numbers []string, from, to time.Time) (held []drain.Held, unasked []string, err error) {
+	asked := map[string]bool{}
+	for i, n := range numbers {
+		id := c.userID(n)
+		if asked[id] || strings.TrimSpace(id) == "" || !utf8.ValidString(id) {
+			unasked = append(unasked, n)
+			continue
+		}
+		asked[id] = true
+		records, err := c.Records(ctx, id, from, to.Add(-1))
+		switch {
+		case errors.Is(err, errStranger):
+			unasked = append(unasked, n)
+			continue
+		case err != nil:
+			return held, append(unasked, numbers[i:]...), err
+		}
+		for _, r := range records {
+			if (r.UserID == "" || r.UserID == id) && r.Time.Unix() >= from.Unix() && r.Time.Unix() < to.Unix() {
+				held = append(held, drain.Held{Employee: n, Time: r.Time.UTC()})
+			}
+		}
+	}
+	return held, unasked, nil
+}
+
+// userID is what the system calls an employee.
+func (c *Client) userID(number string) string {
+	if c.cfg.People != nil {
+		if e, ok := c.cfg.People(number); ok && strings.TrimSpace(e.SigninID) != "" {
+			return e.SigninID
+		}
+	}
+	return number
+}
+
 // read makes a GET and returns the data of its success.
 func (c *Client) read(ctx context.Context, what, path, setting string, query url.Values) (json.RawMessage, error) {
 	a, err := c.authorised(ctx, what, http.MethodGet, path, setting, query, nil)
@@ -666,7 +697,7 @@ func (c *Client) read(ctx context.Context, what, path, setting string, query url
 	case taken:
 		return a.reply.data, nil
 	case noToken:
-		return nil, fmt.Errorf("signin: %s: the sign-in system does not know this user, or has not approved them", what)
+		return nil, fmt.Errorf("signin: %s: %w", what, errStranger)
 	}
 	return nil, a.err()
 }
