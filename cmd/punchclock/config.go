@@ -25,6 +25,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"punchclock/queue/punch"
+	"punchclock/sync/signin"
 )
 
 // The configuration file is read in two passes over one set of bytes. The first
@@ -116,14 +117,29 @@ type destinationConfig struct {
 	UNO       string // "" is off
 
 	// feishu
-	BaseURL      string // no slash at the end
+	BaseURL      string // no slash at the end; signin's too
 	AppID        string
 	EmployeeType string // employee_no or employee_id
 	CreatorID    string // "" is the employee
 	FieldOut     bool   // 外出 goes out as a punch outside the office
 
+	// signin
+	Mode           string // off or service_account
+	LoginPath      string
+	LogoutPath     string
+	PunchPath      string
+	TodayPath      string
+	RecordsPath    string
+	UserID         string
+	TokenTransport string // bearer, header:<Name>, body:token_key or none
+	GroupID        string // login or user
+	Tolerant       bool   // answers may have commas before closing brackets
+
 	at, atSecret, atCA mark
 }
+
+// secretWanted reports whether the destination needs its secret's file.
+func (v destinationConfig) secretWanted() bool { return v.Mode != "off" }
 
 // inBuild is what this program was built with; a word that is not in it is refused.
 type inBuild struct {
@@ -137,7 +153,7 @@ type inBuild struct {
 // such, and not as a spelling mistake.
 var (
 	readerWords      = []string{"serial", "wiegand", "keypad", "evdev", "mfrc522", "pn532", "stdin"}
-	destinationWords = []string{"transfercard", "feishu"}
+	destinationWords = []string{"transfercard", "feishu", "signin"}
 )
 
 // Speeds that readers are sold with.
@@ -148,6 +164,8 @@ const (
 	most104Batch    = 500
 	mostFeishuCalls = 50 // Feishu: 50 a second for the import
 	mostFeishuBatch = 50 // Feishu: "operate too much flow" above it
+	mostSigninCalls = 50 // no limit is known
+	mostSigninBatch = 500
 	mostConfigBytes = 1 << 20
 )
 
@@ -191,6 +209,13 @@ func defaultDestination(driver string) destinationConfig {
 		return destinationConfig{
 			Driver: driver, CallsPerSecond: 10, Batch: 50, Statuses: all,
 			BaseURL: "https://open.feishu.cn", EmployeeType: "employee_no",
+		}
+	case "signin":
+		paths := signin.DefaultPaths()
+		return destinationConfig{
+			Driver: driver, CallsPerSecond: 5, Batch: 50, Statuses: all, Mode: "off",
+			LoginPath: paths.Login, LogoutPath: paths.Logout, PunchPath: paths.Punch, TodayPath: paths.Today, RecordsPath: paths.Records,
+			TokenTransport: "bearer", GroupID: "login",
 		}
 	}
 	return destinationConfig{Driver: driver, Statuses: all}
@@ -501,6 +526,8 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 		s.number("batch", &v.Batch, 1, mostFeishuBatch)
 		s.text("creator_id", &v.CreatorID)
 		s.boolean("field_out", &v.FieldOut)
+	case "signin":
+		v.readSignin(s, required)
 	}
 	s.kinds("statuses", &v.Statuses)
 	s.text("ca_file", &v.CAFile)
@@ -508,6 +535,47 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 	v.atCA = s.mark("ca_file")
 	s.done()
 	return v
+}
+
+// readSignin reads what is the sign-in system's own. An account is needed only
+// where something is sent.
+func (v *destinationConfig) readSignin(s *section, required func(key string, dst *string, example string)) {
+	if s.m["mode"] == "keypad_login" {
+		s.take("mode")
+		s.bad("mode", "mode \"keypad_login\" is not built: it would ask for an employee's own password at the door, and without the network nothing could be sent later",
+			`write "service_account", or "off"`)
+	} else {
+		s.oneOf("mode", &v.Mode, []string{"off", "service_account"})
+	}
+	s.baseURL("base_url", &v.BaseURL)
+	if v.Mode == "off" {
+		s.text("user_id", &v.UserID)
+		s.text("password_file", &v.SecretFile)
+	} else {
+		if _, isText := s.m["base_url"].(string); !isText && !s.given("base_url") {
+			s.bad("base_url", fmt.Sprintf("destination %q needs base_url", v.Name), `write base_url = "https://signin.example.com", the sign-in system's address`)
+		}
+		required("user_id", &v.UserID, "the account that punches for everybody")
+		required("password_file", &v.SecretFile, "signin-password")
+	}
+	v.atSecret = s.mark("password_file")
+	for _, p := range []struct {
+		key string
+		dst *string
+	}{{"login_path", &v.LoginPath}, {"logout_path", &v.LogoutPath}, {"punch_path", &v.PunchPath}, {"today_path", &v.TodayPath}, {"records_path", &v.RecordsPath}} {
+		if s.text(p.key, p.dst) && signin.CheckPath(*p.dst) != nil {
+			s.bad(p.key, fmt.Sprintf("%s %q is not a path", p.key, *p.dst), "write it from the first slash on, without host and query, for example "+quote(signin.DefaultPaths().Punch))
+		}
+	}
+	if s.text("token_transport", &v.TokenTransport) {
+		if err := signin.CheckTransport(v.TokenTransport); err != nil {
+			s.bad("token_transport", fmt.Sprintf("token_transport %q: %v", v.TokenTransport, err), `write "bearer", "header:X-Token", "body:token_key" or "none"`)
+		}
+	}
+	s.oneOf("group_id", &v.GroupID, []string{"login", "user"})
+	s.boolean("tolerant", &v.Tolerant)
+	s.number("calls_per_second", &v.CallsPerSecond, 1, mostSigninCalls)
+	s.number("batch", &v.Batch, 1, mostSigninBatch)
 }
 
 // twice finds what may be there only once: names, ports, standard input.
@@ -564,7 +632,8 @@ func (c *config) checkFiles() (faults, warnings problems) {
 	}
 	for _, v := range c.Destinations {
 		path := c.secretPath(v.SecretFile)
-		if _, err := readSecret(path); err != nil {
+		if !v.secretWanted() {
+		} else if _, err := readSecret(path); err != nil {
 			add(&faults, v.atSecret, fmt.Sprintf("destination %q: %v", v.Name, err), "write the secret, and nothing else, into that file, readable only by the program's user")
 		} else if secretIsOpen(path) {
 			add(&warnings, v.atSecret, fmt.Sprintf("destination %q: %s can be read by other users of this machine", v.Name, path), "run: chmod 600 "+path)
@@ -1290,6 +1359,21 @@ func (c *config) show(w io.Writer) error {
 			set("employee_type", v.EmployeeType)
 			set("creator_id", v.CreatorID)
 			set("field_out", v.FieldOut)
+		case "signin":
+			set("mode", v.Mode)
+			if v.BaseURL != "" { // "" is no address, only absence is
+				set("base_url", v.BaseURL)
+			}
+			set("user_id", v.UserID)
+			set("password_file", v.SecretFile)
+			set("login_path", v.LoginPath)
+			set("logout_path", v.LogoutPath)
+			set("punch_path", v.PunchPath)
+			set("today_path", v.TodayPath)
+			set("records_path", v.RecordsPath)
+			set("token_transport", v.TokenTransport)
+			set("group_id", v.GroupID)
+			set("tolerant", v.Tolerant)
 		}
 		set("calls_per_second", v.CallsPerSecond)
 		set("batch", v.Batch)
@@ -1324,12 +1408,41 @@ driver  = "stdin"                   # lines typed or piped into the program: for
 	return ""
 }
 
+// exampleDestination returns a [[destination]] for a driver that exampleConfig
+// leaves out, "" for any other.
+func exampleDestination(driver string) string {
+	if driver != "signin" {
+		return ""
+	}
+	return `[[destination]]                     # 線上打卡系統 the in-house sign-in system
+name             = "signin"         # 定了就不要改 never change it later: it names the position in the outbox
+driver           = "signin"
+mode             = "service_account" # off: 不送也不補送 nothing is sent, nor later; service_account: 一個帳號代打 one account punches for all
+base_url         = "https://signin.example.com"
+user_id          = "svc-clock"      # 代打帳號 the account that logs in
+password_file    = "signin-password" # 密碼錯一次就停，避免帳號被鎖 a refused password is tried once: the directory may lock the account
+login_path       = "/api/public/user/login" # 路徑請問系統管理者 ask the system's owner for the paths
+logout_path      = "/api/public/user/logout"
+punch_path       = "/api/public/signin"
+today_path       = "/api/public/signin"
+records_path     = "/api/public/signinDetail"
+token_transport  = "bearer"         # bearer, header:<Name>, body:token_key or none
+group_id         = "login"          # login: what the login returned; user: the same as user_id
+tolerant         = false            # true: read answers with commas before closing brackets
+calls_per_second = 5                # 一次一筆 a call is one punch
+batch            = 50               # punches between two receipts, 1 to 500
+statuses         = ["in", "out", "go-out", "return"]
+ca_file          = ""
+`
+}
+
 // exampleConfig is a whole file with every section and key, ready to be edited.
 func exampleConfig() string {
 	return `# punchclock 設定檔 / configuration
 # 打錯的鍵不會被忽略：會指出行與列。 A mistake is never ignored: it is refused with its line and column.
 # 檢查 check:  punchclock config check --config THIS-FILE
 # 生效值 values in effect, defaults included:  punchclock config show --config THIS-FILE
+# 線上打卡系統 the in-house sign-in system:  punchclock config example --destination signin
 # 相對路徑以本檔所在目錄為準。 Relative paths count from the directory of this file.
 
 schema = 1

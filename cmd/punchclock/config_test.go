@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,7 +17,7 @@ import (
 
 var testBuild = inBuild{
 	readers:      []string{"serial", "stdin"},
-	destinations: []string{"transfercard", "feishu"},
+	destinations: []string{"transfercard", "feishu", "signin"},
 	dialects:     []string{"rdm6300", "id12la", "idteck", "parallax", "hex-line", "dec-line"},
 	languages:    []string{"zh-TW", "zh-CN", "en"},
 }
@@ -28,6 +30,8 @@ const serialReader = "[[reader]]\nname = \"front\"\ndriver = \"serial\"\nport = 
 const to104 = "[[destination]]\nname = \"104\"\ndriver = \"transfercard\"\nclient_id = \"c\"\nclient_secret_file = \"s\"\n"
 
 const toFeishu = "[[destination]]\nname = \"feishu\"\ndriver = \"feishu\"\napp_id = \"c\"\napp_secret_file = \"s\"\n"
+
+const toSignin = "[[destination]]\nname = \"signin\"\ndriver = \"signin\"\nmode = \"service_account\"\nbase_url = \"https://signin.example.com\"\nuser_id = \"svc\"\npassword_file = \"s\"\n"
 
 func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 	for _, tc := range []struct {
@@ -151,6 +155,24 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:9:9: destination.batch = 51 is out of range; write a number from 1 to 50`,
 			`f:10:17: employee_type "open_id" is not known; write "employee_no" or "employee_id"`,
 			`f:11:1: unknown key "idx_base" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, statuses, ca_file`,
+		}},
+		{"signin without its account", top + "[[destination]]\nname = \"signin\"\ndriver = \"signin\"\nmode = \"service_account\"\n", []string{
+			`f:3:3: destination "signin" needs base_url; write base_url = "https://signin.example.com", the sign-in system's address`,
+			`f:3:3: destination "signin" needs user_id; write user_id = "the account that punches for everybody"`,
+			`f:3:3: destination "signin" needs password_file; write password_file = "signin-password"`,
+		}},
+		{"signin by keypad", top + "[[destination]]\nname = \"signin\"\ndriver = \"signin\"\nmode = \"keypad_login\"\npassword = \"hunter2\"\n", []string{
+			`f:6:8: mode "keypad_login" is not built: it would ask for an employee's own password at the door, and without the network nothing could be sent later; write "service_account", or "off"`,
+			`f:7:1: destination.password does not belong into this file; put the secret into a file of its own and name that file in password_file`,
+		}},
+		{"signin limits", top + toSignin + "calls_per_second = 51\nbatch = 501\npunch_path = \"api/signin\"\ntoken_transport = \"header:\"\ngroup_id = \"x\"\ntolerant = \"no\"\nmod = \"off\"\n", []string{
+			`f:10:20: destination.calls_per_second = 51 is out of range; write a number from 1 to 50`,
+			`f:11:9: destination.batch = 501 is out of range; write a number from 1 to 500`,
+			`f:12:14: punch_path "api/signin" is not a path; write it from the first slash on, without host and query, for example "/api/public/signin"`,
+			`f:13:19: token_transport "header:": a header's name is letters, digits and dashes, for example header:X-Token; write "bearer", "header:X-Token", "body:token_key" or "none"`,
+			`f:14:12: group_id "x" is not known; write "login" or "user"`,
+			`f:15:12: destination.tolerant is a text where true or false belongs; write tolerant = true or false, without quotes`,
+			`f:16:1: unknown key "mod" in [[destination]]; did you mean "mode"?`,
 		}},
 		{"addresses", top + to104 + "api_base = \"http://apis.104api.com.tw/prohrm/1.0\"\ntoken_url = \"apis.104api.com.tw/oauth2/token\"\n" + toFeishu + "base_url = \"https://u:p@open.feishu.cn/\"\n", []string{
 			`f:8:12: destination.api_base is plain http to another machine; write https://; plain http is for a sandbox on this machine only`,
@@ -318,7 +340,7 @@ func show(t *testing.T, c *config) string {
 
 func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
-		top, exampleConfig(), top + exampleReader("stdin"),
+		top, exampleConfig(), top + exampleReader("stdin"), top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
 		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",
 	} {
@@ -331,7 +353,7 @@ func TestShowReadsBackTheSame(t *testing.T) {
 }
 
 func TestExampleHasEveryKey(t *testing.T) {
-	example := exampleConfig()
+	example := exampleConfig() + exampleDestination("signin")
 	shown := show(t, parse(t, example))
 	for line := range strings.Lines(shown) {
 		word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -344,7 +366,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 			t.Errorf("line of %d characters: %s", w, line)
 		}
 	}
-	if exampleReader("wiegand") != "" {
+	if exampleReader("wiegand") != "" || exampleDestination("feishu") != "" {
 		t.Error("an example of a driver that is not there")
 	}
 }
@@ -382,6 +404,27 @@ func TestSecretIsReadWithoutItsLineEnd(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("the secret is in the error: %v", err)
+		}
+	}
+}
+
+func TestASigninThatIsOffNeedsNothing(t *testing.T) {
+	c := parse(t, top+"[[destination]]\nname = \"signin\"\ndriver = \"signin\"\n"+strings.Replace(toSignin, `"signin"`, `"signin2"`, 1))
+	off, on := c.Destinations[0], c.Destinations[1]
+	if off.Mode != "off" || off.CallsPerSecond != 5 || off.TokenTransport != "bearer" || off.PunchPath != "/api/public/signin" || off.secretWanted() {
+		t.Errorf("%+v", off)
+	}
+	if on.Mode != "service_account" || on.UserID != "svc" || !on.secretWanted() {
+		t.Errorf("%+v", on)
+	}
+	if faults, _ := c.checkFiles(); len(faults) != 1 || !strings.Contains(faults[0].msg, "signin2") {
+		t.Errorf("%v", faults)
+	}
+	for _, d := range c.Destinations {
+		dest, err := destinationDrivers["signin"](d, destinationParts{
+			secret: func() (string, error) { return "", nil }, http: &http.Client{}, log: slog.New(slog.DiscardHandler)})
+		if err != nil || dest == nil {
+			t.Errorf("%s: %v", d.Mode, err)
 		}
 	}
 }

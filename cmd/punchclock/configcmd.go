@@ -73,10 +73,18 @@ func configCommand(t *tool) *cobra.Command {
 			return t.printJSON(tree)
 		},
 	})
-	var reader string
+	var reader, destination string
 	example := &cobra.Command{
 		Use: "example", Short: "Print an example configuration with comments", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if destination != "" {
+				s := exampleDestination(destination)
+				if s == "" {
+					return usage("no example for a destination %q alone; the whole example holds the others, of %q", destination, built().destinations)
+				}
+				_, err := fmt.Fprint(t.stdout, s)
+				return err
+			}
 			if reader == "" {
 				_, err := fmt.Fprint(t.stdout, exampleConfig())
 				return err
@@ -90,6 +98,8 @@ func configCommand(t *tool) *cobra.Command {
 		},
 	}
 	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`")
+	example.Flags().StringVar(&destination, "destination", "", "only the section of a destination with this `driver`")
+	example.MarkFlagsMutuallyExclusive("reader", "destination")
 	c.AddCommand(check, show, example)
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"punchclock/device"
 	"punchclock/device/serialport"
@@ -14,6 +15,7 @@ import (
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
 	"punchclock/sync/feishu"
+	"punchclock/sync/signin"
 	"punchclock/sync/transfercard"
 	"punchclock/ui/text"
 )
@@ -38,6 +40,11 @@ var destinationDrivers = map[string]func(destinationConfig, destinationParts) (d
 			EmployeeType: feishu.EmployeeType(c.EmployeeType), People: p.people, CreatorID: c.CreatorID, FieldOut: c.FieldOut,
 			Batch: c.Batch, TokenObserve: p.tokens})
 	},
+	"signin": func(c destinationConfig, p destinationParts) (drain.Destination, error) {
+		return signin.New(signin.Config{Mode: signin.Mode(c.Mode), BaseURL: c.BaseURL, UserID: c.UserID, Secret: p.secret, HTTP: p.http, Log: p.log,
+			Paths:          signin.Paths{Login: c.LoginPath, Logout: c.LogoutPath, Punch: c.PunchPath, Today: c.TodayPath, Records: c.RecordsPath},
+			TokenTransport: c.TokenTransport, GroupID: signin.GroupID(c.GroupID), Tolerant: c.Tolerant, People: p.people, TokenObserve: p.tokens, Clock: p.clock})
+	},
 }
 
 // readerParts is what the house gives to a reader.
@@ -54,6 +61,7 @@ type destinationParts struct {
 	place  string // the device's name
 	people func(number string) (punch.Employee, bool)
 	tokens func(result string)
+	clock  func(server time.Time) // hears the far side's own time, where that is not its Date header
 }
 
 // built is what this program was built with.

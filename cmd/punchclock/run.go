@@ -324,6 +324,7 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 		secret: func() (string, error) { return readSecret(path) },
 		http:   client, log: log, place: h.cfg.Device.Name, people: h.roster.ByNumber,
 		tokens: func(result string) { h.metrics.token(d.Name, result) },
+		clock:  func(server time.Time) { h.heardTime(d.Name+" (its own time)", server) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
@@ -405,7 +406,10 @@ func (h *clockwork) watchRoster(ctx context.Context) error {
 // lookAtSecret notes whether the secret can be read, for status: a destination
 // without one is misconfigured before the first punch shows it.
 func (w *worker) lookAtSecret(cfg *config) {
-	_, err := readSecret(cfg.secretPath(w.cfg.SecretFile))
+	var err error
+	if w.cfg.secretWanted() {
+		_, err = readSecret(cfg.secretPath(w.cfg.SecretFile))
+	}
 	w.secret.Store(&err)
 }
 
