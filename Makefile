@@ -12,7 +12,7 @@ TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-power power-kernel deps
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-power power-kernel deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,10 @@ power-kernel: deps
 	echo "fetching $$p into $(POWER_CACHE)"; apt-get -qq -o APT::Sandbox::User=root download "$$p"; \
 	dpkg-deb --fsys-tarfile *.deb | tar x -C kernel --wildcards './boot/vmlinuz-*' ./lib/modules; \
 	mv kernel $(POWER_CACHE)/
+
+durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
+	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue
+	SLOW_TAPS=100 $(GO) test -count=1 -timeout 20m -v -run 'Slow' ./cmd/punchclock
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')

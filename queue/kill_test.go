@@ -25,6 +25,8 @@ func TestMain(m *testing.M) {
 		switch os.Getenv("OUTBOX_MODE") {
 		case "states":
 			err = statesChild(dir)
+		case "fault":
+			err = faultChild(dir)
 		default:
 			err = child(dir, os.Getenv("OUTBOX_ACK") == "early")
 		}
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(dir string, early bool) error {
-	b, err := Open(Options{Dir: dir, Device: "kill", Destinations: []string{"104"}, SegmentRecords: 150, ahead: 1 << 18})
+	b, err := Open(Options{Dir: dir, Device: "kill", Destinations: []string{"104"}, SegmentRecords: 150, ahead: 1 << 18, Mirror: os.Getenv("OUTBOX_MIRROR")})
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +36,8 @@ import (
 //     removed since may have happened or not, but names that hang together in the
 //     order of the calls;
 //   - names and contents know nothing of each other: a file may have its final
-//     name and none of its bytes. A file system is seldom as bad.
+//     name and none of its bytes. A file system is seldom as bad;
+//   - what a sync failed to write may be there or not, whatever is synced later.
 
 // recorder is the medium: what it holds for certain, and what it may hold.
 type recorder struct {
@@ -46,6 +47,10 @@ type recorder struct {
 	firm  map[string]*inode // the names on the medium for certain
 	names []nameOp          // those that are not
 	news  func(newest any, what string)
+}
+
+func newRecorder(root string) *recorder {
+	return &recorder{root: root, fds: map[int]*handle{}, live: map[string]*inode{}, firm: map[string]*inode{}, news: func(any, string) {}}
 }
 
 type handle struct {
@@ -63,6 +68,8 @@ type inode struct {
 }
 
 type dataOp struct {
+	firm     bool // synced, behind one that is in doubt
+	doubt    bool // a sync of it failed: no later one is about it
 	ino      *inode
 	off      int64
 	data     []byte // nil for a truncation
@@ -145,27 +152,69 @@ func (r *recorder) sync(h *handle) {
 		r.news(nil, "sync of folder "+h.dir)
 		return
 	}
-	content := slices.Clone(h.ino.content)
-	for _, op := range h.ino.pending {
-		content = apply(content, op, op.data)
-	}
-	h.ino.content, h.ino.pending = content, nil
+	h.ino.content = slices.Clone(h.ino.content)
+	first := true // nothing in doubt before it
+	h.ino.pending = slices.DeleteFunc(h.ino.pending, func(op *dataOp) bool {
+		op.firm = !op.doubt
+		if first = first && op.firm; first {
+			h.ino.content = apply(h.ino.content, op, op.data)
+		}
+		return first
+	})
 	r.news(nil, "sync of "+r.nameOf(h.ino))
 }
 
-var (
-	straceLine = regexp.MustCompile(`^(\d+) +(.*)$`)
-	straceCall = regexp.MustCompile(`^(\w+)\((.*)\) += (-?\d+)`)
-	quoted     = regexp.MustCompile(`"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?`)
-	resumed    = regexp.MustCompile(`^<\.\.\. \w+ resumed>`)
-)
-
-func unquote(s string) []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, `\x`, ""))
-	if err != nil {
-		panic(err)
+// syncFailed leaves in doubt for ever what was to be synced: the kernel takes the
+// pages for clean, and the next sync does not write them. A new size is the
+// journal's business and comes with the next.
+func (r *recorder) syncFailed(h *handle) {
+	if h.ino == nil {
+		return
 	}
-	return b
+	for _, op := range h.ino.pending {
+		op.doubt = op.doubt || !op.firm && op.data != nil
+	}
+}
+
+// A line of strace is "thread call(arguments) = result"; every string in it is
+// written as "\x41\x42", with dots behind where it was cut short.
+type straceCall struct {
+	name   string
+	args   []string // with S for a string
+	texts  []string // the strings
+	result int64
+}
+
+// parseCall reads a line; ok is false for what is no finished call.
+func parseCall(line string) (c straceCall, ok bool, err error) {
+	open, equals := strings.IndexByte(line, '('), strings.LastIndex(line, " = ")
+	if open < 0 || equals < open {
+		return c, false, nil
+	}
+	c.name = line[:open]
+	result, _, _ := strings.Cut(line[equals+3:], " ")
+	if c.result, err = strconv.ParseInt(result, 10, 64); err != nil {
+		return c, false, nil // "?": it was killed meanwhile
+	}
+	inside := strings.TrimSuffix(strings.TrimRight(line[open+1:equals], " "), ")")
+	var plain strings.Builder
+	for i, part := range strings.Split(inside, `"`) {
+		if i%2 == 0 {
+			if i > 0 && strings.HasPrefix(part, "...") {
+				return c, false, fmt.Errorf("a string was cut short: %.80s", line)
+			}
+			plain.WriteString(part)
+			continue
+		}
+		plain.WriteByte('S')
+		text, err := hex.DecodeString(strings.ReplaceAll(part, `\x`, ""))
+		if err != nil {
+			return c, false, fmt.Errorf("%.80s: %w", line, err)
+		}
+		c.texts = append(c.texts, string(text))
+	}
+	c.args = strings.Split(plain.String(), ", ")
+	return c, true, nil
 }
 
 // replay walks through what strace has written. What the process said comes to said.
@@ -179,37 +228,33 @@ func (r *recorder) replay(trace string, said func(line string)) error {
 	sc.Buffer(nil, 16<<20)
 	begun := map[string]string{}
 	for sc.Scan() {
-		m := straceLine.FindStringSubmatch(sc.Text())
-		if m == nil {
-			continue
-		}
-		thread, line := m[1], m[2]
+		thread, line, _ := strings.Cut(sc.Text(), " ")
+		line = strings.TrimLeft(line, " ")
 		if start, ok := strings.CutSuffix(line, " <unfinished ...>"); ok {
 			begun[thread] = start
 			continue
 		}
-		if tail := resumed.FindString(line); tail != "" {
-			line = begun[thread] + line[len(tail):]
+		if strings.HasPrefix(line, "<... ") {
+			_, tail, _ := strings.Cut(line, " resumed>")
+			line = begun[thread] + tail
 		}
-		c := straceCall.FindStringSubmatch(line)
-		if c == nil {
+		c, ok, err := parseCall(line)
+		if err != nil {
+			return err
+		}
+		if !ok {
 			continue
 		}
-		result, _ := strconv.ParseInt(c[3], 10, 64)
-		if result < 0 {
-			continue
-		}
-		var texts []string
-		for _, q := range quoted.FindAllStringSubmatch(c[2], -1) {
-			if q[2] != "" {
-				return fmt.Errorf("a string was cut short: %.80s", line)
+		fd, _ := strconv.Atoi(c.args[0])
+		if c.result < 0 {
+			if h := r.fds[fd]; h != nil && strings.HasSuffix(c.name, "sync") {
+				r.syncFailed(h)
 			}
-			texts = append(texts, string(unquote(q[1])))
+			continue
 		}
-		args := strings.Split(quoted.ReplaceAllString(c[2], "S"), ", ")
-		fd, _ := strconv.Atoi(args[0])
+		texts, args, result := c.texts, c.args, c.result
 		h := r.fds[fd]
-		switch call := c[1]; {
+		switch call := c.name; {
 		case call == "openat":
 			delete(r.fds, int(result))
 			name, ok := r.below(texts[0])
@@ -245,7 +290,7 @@ func (r *recorder) replay(trace string, said func(line string)) error {
 			if name, ok := r.below(texts[0]); ok {
 				r.name(nameOp{from: name, ino: r.live[name]})
 			}
-		case call == "write" && fd == 1:
+		case fd == 1 && (call == "write" || call == "writev"):
 			for line := range strings.Lines(texts[0]) {
 				said(strings.TrimSpace(line))
 			}
@@ -331,7 +376,7 @@ func (r *recorder) state(c choice) map[string][]byte {
 		for _, op := range ino.pending {
 			if op == c.torn {
 				content = applyTorn(content, op, c)
-			} else if c.done[op] {
+			} else if op.firm || c.done[op] {
 				content = apply(content, op, op.data)
 			}
 		}
@@ -370,7 +415,11 @@ func (r *recorder) each(rnd *rand.Rand, newest any, fn func(c choice)) {
 		}
 	}
 	for _, ino := range inodes {
-		ops = append(ops, ino.pending...)
+		for _, op := range ino.pending {
+			if !op.firm {
+				ops = append(ops, op)
+			}
+		}
 	}
 	chains := r.chains()
 	must, _ := newest.(*dataOp)
@@ -476,6 +525,10 @@ type promises struct {
 	settled map[string]map[uint64]string // destination → number → fate, acknowledged
 	trying  map[string]map[uint64]string // the same, begun
 	version int
+}
+
+func newPromises() *promises {
+	return &promises{began: map[int]bool{}, acked: map[int]uint64{}, settled: map[string]map[uint64]string{}, trying: map[string]map[uint64]string{}}
 }
 
 func (p *promises) hear(line string) error {
@@ -635,8 +688,8 @@ func statesChild(dir string) error {
 // record runs the process under strace.
 func record(t *testing.T, punches int, env ...string) (base, trace string) {
 	t.Helper()
-	base = t.TempDir()
-	trace = filepath.Join(t.TempDir(), "trace")
+	base = memoryDir(t)
+	trace = filepath.Join(memoryDir(t), "trace")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := strace(t, ctx, "-xx", "-s", "300000", "-o", trace,
@@ -647,6 +700,22 @@ func record(t *testing.T, punches int, env ...string) (base, trace string) {
 		t.Fatalf("the recorded process: %v\n%s", err, out)
 	}
 	return base, trace
+}
+
+// memoryDir returns a new folder, in memory where the machine has one to offer:
+// what the medium keeps is the recorder's business, and a disk would only be slow.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	base := "/dev/shm"
+	if d, err := os.Stat(base); err != nil || !d.IsDir() {
+		base = ""
+	}
+	dir, err := os.MkdirTemp(base, "punchclock-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // strace returns a command that runs the rest under strace, all threads followed.
@@ -687,11 +756,10 @@ func crashStates(t *testing.T, base, trace string, stride, most int, explain fun
 	t.Helper()
 	y := tally{bad: map[string]int{}}
 	rnd := rand.New(rand.NewPCG(1, uint64(stride)))
-	said := &promises{began: map[int]bool{}, acked: map[int]uint64{}, settled: map[string]map[uint64]string{}, trying: map[string]map[uint64]string{}}
-	r := &recorder{root: base, fds: map[int]*handle{}, live: map[string]*inode{}, firm: map[string]*inode{}}
+	said, r := newPromises(), newRecorder(base)
 	seen := map[[32]byte]bool{}
 	n, step := 0, 0
-	work := filepath.Join(t.TempDir(), "state")
+	work := filepath.Join(memoryDir(t), "state")
 	try := func(newest any, what string) {
 		step++
 		r.each(rnd, newest, func(c choice) {
@@ -701,7 +769,7 @@ func crashStates(t *testing.T, base, trace string, stride, most int, explain fun
 			files := r.state(c)
 			h := sha256.New()
 			fmt.Fprint(h, said.version, c.sub)
-			for _, name := range slices.Sorted(mapsKeys(files)) {
+			for _, name := range slices.Sorted(maps.Keys(files)) {
 				fmt.Fprint(h, name, len(files[name]))
 				h.Write(files[name])
 			}
@@ -735,16 +803,6 @@ func crashStates(t *testing.T, base, trace string, stride, most int, explain fun
 	return y
 }
 
-func mapsKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
 func count(m map[*dataOp]bool) (n int) {
 	for _, ok := range m {
 		if ok {
@@ -758,11 +816,6 @@ func count(m map[*dataOp]bool) (n int) {
 // returns what is wrong with it, by kind.
 func openState(dir string, files map[string][]byte, said *promises, tornMeta bool) (took time.Duration, why map[string]string) {
 	why = map[string]string{}
-	defer func() {
-		if r := recover(); r != nil {
-			why["panic"] = fmt.Sprint(r)
-		}
-	}()
 	os.RemoveAll(dir)
 	defer os.RemoveAll(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -776,6 +829,19 @@ func openState(dir string, files map[string][]byte, said *promises, tornMeta boo
 			return
 		}
 	}
+	took, more := examine(dir, said, tornMeta)
+	maps.Copy(why, more)
+	return took, why
+}
+
+// examine starts an outbox in dir and holds it against what was said.
+func examine(dir string, said *promises, tornMeta bool) (took time.Duration, why map[string]string) {
+	why = map[string]string{}
+	defer func() {
+		if r := recover(); r != nil {
+			why["panic"] = fmt.Sprint(r)
+		}
+	}()
 	var newest uint64 // the highest number that was promised
 	for _, seq := range said.acked {
 		newest = max(newest, seq)
