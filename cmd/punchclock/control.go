@@ -47,6 +47,7 @@ func newControl(h *clockwork) *http.Server {
 	}}
 	mux := a.routes()
 	mux.HandleFunc("GET /status", h.serveStatus)
+	mux.HandleFunc("POST /reconcile", h.serveReconcile)
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)}
 }
 

@@ -85,6 +85,10 @@ var (
 	descPending = prometheus.NewDesc("punchclock_outbox_pending", "Punches still to be settled at a destination.", []string{"destination"}, nil)
 	descParked  = prometheus.NewDesc("punchclock_outbox_parked", "Punches that wait for a person.", []string{"destination"}, nil)
 	descOldest  = prometheus.NewDesc("punchclock_outbox_oldest_seconds", "Age of the oldest pending punch.", []string{"destination"}, nil)
+	descChecked = prometheus.NewDesc("punchclock_reconcile_checked", "Delivered punches that the last reconciliation could check.", []string{"destination"}, nil)
+	descMissing = prometheus.NewDesc("punchclock_reconcile_missing", "Of these, those that the destination does not show.", []string{"destination"}, nil)
+	descDoubled = prometheus.NewDesc("punchclock_reconcile_doubled", "Copies that the destination holds beyond the first.", []string{"destination"}, nil)
+	descLast    = prometheus.NewDesc("punchclock_reconcile_last_seconds", "How long ago the last reconciliation was finished.", []string{"destination"}, nil)
 	descReader  = prometheus.NewDesc("punchclock_reader_up", "1 while the reader is there.", []string{"reader"}, nil)
 	descBound   = prometheus.NewDesc("punchclock_clock_error_bound_seconds", "How far the wall clock could be off.", nil, nil)
 	descSkew    = prometheus.NewDesc("punchclock_clock_server_skew_seconds", "How far a destination's clock is ahead of this one, by its last answer.", []string{"destination"}, nil)
@@ -95,7 +99,7 @@ var (
 )
 
 func (p *picture) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descReader, descBound, descSkew, descBytes, descMended, descFree, descReady} {
+	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descChecked, descMissing, descDoubled, descLast, descReader, descBound, descSkew, descBytes, descMended, descFree, descReady} {
 		c <- d
 	}
 }
@@ -115,6 +119,14 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 		gauge(descPending, float64(d.Pending), d.Name)
 		gauge(descParked, float64(d.Parked), d.Name)
 		gauge(descOldest, d.OldestUnsentSeconds, d.Name)
+		if r := d.Reconcile; r != nil && r.At != "" {
+			if at, err := time.Parse(milliLayout, r.At); err == nil {
+				gauge(descLast, time.Since(at).Seconds(), d.Name)
+			}
+			gauge(descChecked, float64(r.Checked), d.Name)
+			gauge(descMissing, float64(r.Missing), d.Name)
+			gauge(descDoubled, float64(r.Doubled), d.Name)
+		}
 	}
 	for _, r := range s.Readers {
 		gauge(descReader, yes(r.State == "ok"), r.Name)

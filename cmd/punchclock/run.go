@@ -59,12 +59,15 @@ type clockwork struct {
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
 
+	reconciler *reconciler
+
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
 }
 
 // worker is a destination and what it was configured with.
 type worker struct {
 	*drain.Worker
+	dest   drain.Destination
 	cfg    destinationConfig
 	secret atomic.Pointer[error] // why the secret cannot be read
 }
@@ -117,6 +120,8 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		}
 		h.workers = append(h.workers, w)
 	}
+	h.reconciler = newReconciler(cfg, log, h.outbox, h.workers)
+	night := newNightly(cfg, log, h.outbox, h.reconciler, func() bool { return h.clock.Now().State == clock.Unset })
 	var readers []device.Reader
 	for _, rc := range cfg.Readers {
 		r, err := newReader(rc, readerParts{log: log, stdin: t.stdin})
@@ -144,6 +149,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
 	house.Go(func() error { return h.watchRoster(rest) })
 	house.Go(func() error { return h.watchSecrets(rest) })
+	house.Go(func() error { return night.run(rest) })
 	house.Go(func() error { return h.watchHealth(rest) })
 	if face != nil {
 		house.Go(func() error { return h.serveFace(rest, face) })
@@ -329,7 +335,7 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
-	w := &worker{Worker: drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), cfg: d}
+	w := &worker{Worker: drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), dest: dest, cfg: d}
 	w.lookAtSecret(h.cfg)
 	return w, nil
 }
@@ -385,7 +391,8 @@ func (s *skew) all() map[string]time.Duration {
 	return maps.Clone(s.heard)
 }
 
-// watchRoster gives punches by unknown badges to the people the roster now knows.
+// watchRoster gives punches by unknown badges to the people the roster now knows, and
+// offers what was refused again: HR has most likely corrected the far side as well.
 func (h *clockwork) watchRoster(ctx context.Context) error {
 	for {
 		changed := h.roster.Changed()
@@ -394,11 +401,11 @@ func (h *clockwork) watchRoster(ctx context.Context) error {
 			return nil
 		case <-changed:
 		}
-		n, err := h.outbox.Relink()
+		n, err := retryParked(h.outbox)
 		if err != nil {
-			h.log.Error("unknown badges: look again at the next change of the roster", "err", err)
+			h.log.Error("parked punches: put back at the next change of the roster", "err", err)
 		} else if n > 0 {
-			h.log.Info("punches by unknown badges have a person now", "punches", n)
+			h.log.Info("the roster has changed: parked punches are offered again", "punches", n)
 		}
 	}
 }

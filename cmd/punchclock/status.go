@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,6 +68,8 @@ type destinationStatus struct {
 	OldestUnsentSeconds float64 `json:"oldest_unsent_seconds"`
 	LastError           string  `json:"last_error"`
 	LastSuccess         string  `json:"last_success"` // RFC 3339, "" for not since the start
+
+	Reconcile *reconcileStatus `json:"reconcile,omitempty"` // the last comparison with what it holds
 }
 
 type readerStatus struct {
@@ -108,7 +111,8 @@ func (h *clockwork) status() status {
 	for _, w := range h.workers {
 		st, d := w.status(), b.Destinations[w.cfg.Name]
 		s.Destinations = append(s.Destinations, destinationStatus{Name: w.cfg.Name, Driver: w.cfg.Driver, State: st.State, Pending: d.Pending, Parked: d.Parked,
-			OldestUnsentSeconds: d.Oldest.Round(time.Millisecond).Seconds(), LastError: st.LastError, LastSuccess: h.when(st.LastSuccess)})
+			OldestUnsentSeconds: d.Oldest.Round(time.Millisecond).Seconds(), LastError: st.LastError, LastSuccess: h.when(st.LastSuccess),
+			Reconcile: h.reconciler.status(w.cfg.Name)})
 	}
 	for i, r := range h.kiosk.Readers() {
 		s.Readers = append(s.Readers, readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults})
@@ -203,11 +207,33 @@ func (s status) print(out io.Writer) error {
 		oldest := time.Duration(d.OldestUnsentSeconds * float64(time.Second)).Round(time.Second)
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%s\t%s\n", d.Name, d.State, d.Pending, d.Parked, oldest, dash(d.LastSuccess), dash(d.LastError))
 	}
+	s.printReconciled(w)
 	fmt.Fprintf(w, "\nREADER\tDRIVER\tSTATE\tLAST EVENT\n")
 	for _, r := range s.Readers {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Driver, r.State, dash(r.LastEvent))
 	}
 	return w.Flush()
+}
+
+// printReconciled tells how the last comparisons ended, if there were any.
+func (s status) printReconciled(w io.Writer) {
+	head := "\nRECONCILED\tDAYS\tCHECKED\tNOT SHOWN\tTWICE\tAT\tPROBLEM\n"
+	for _, d := range s.Destinations {
+		r := d.Reconcile
+		if r == nil {
+			continue
+		}
+		checked, missing, doubled := strconv.Itoa(r.Checked), strconv.Itoa(r.Missing), strconv.Itoa(r.Doubled)
+		if !r.ReadBack {
+			checked, missing, doubled = "-", "-", fmt.Sprintf("%d sent twice", r.Resent)
+		}
+		days := r.Day
+		if r.Since != r.Day {
+			days = r.Since + " to " + r.Day
+		}
+		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\t%s\t%s\n", head, d.Name, dash(days), checked, missing, doubled, dash(r.At), dash(r.Problem))
+		head = ""
+	}
 }
 
 func dash(s string) string {
