@@ -261,7 +261,11 @@ func TestRetentionSurvivesACutAtEveryStep(t *testing.T) {
 // Random punches, answers, clocks and days: nothing that is unsettled, parked, young
 // or in doubt is ever gone, by the word of a naive twin that knows every punch.
 func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
-	base := t.TempDir()
+	base, err := os.MkdirTemp("/dev/shm", "retention") // hundreds of new files, each synced by bbolt
+	if err != nil {
+		base = t.TempDir()
+	}
+	defer os.RemoveAll(base)
 	trimmed := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(base, "r")
@@ -319,13 +323,17 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 			},
 			"settle": func(rt *rapid.T) {
 				dest := rapid.SampledFrom(dests).Draw(rt, "dest")
-				ps, err := b.Next(dest, rapid.IntRange(1, 40).Draw(rt, "max"))
+				ps, err := b.Next(dest, rapid.IntRange(1, 100).Draw(rt, "max"))
 				if err != nil {
 					rt.Fatal(err)
 				}
 				var vs []punch.Verdict
+				odd := rapid.IntRange(0, 4).Draw(rt, "odd") == 0 // most batches go well
 				for _, p := range ps {
-					f := rapid.SampledFrom([]punch.Fate{punch.Keep, punch.Accept, punch.Accept, punch.Accept, punch.Accept, punch.Accept, punch.Accept, punch.Refuse, punch.Skip}).Draw(rt, "fate")
+					f := punch.Accept
+					if odd {
+						f = rapid.SampledFrom([]punch.Fate{punch.Keep, punch.Accept, punch.Accept, punch.Accept, punch.Refuse, punch.Skip}).Draw(rt, "fate")
+					}
 					vs = append(vs, punch.Verdict{ID: p.ID, Fate: f, Attempts: 1, Reason: "r"})
 					if f != punch.Keep {
 						state[dest][p.Seq] = f
@@ -342,9 +350,8 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 			},
 			"years go by": func(rt *rapid.T) { w.Wall = w.Wall.AddDate(rapid.IntRange(0, 3).Draw(rt, "years"), 0, 0) },
 			"clock": func(rt *rapid.T) {
-				w.Clock = rapid.SampledFrom([]punch.ClockState{punch.Synced, punch.Synced, punch.Holdover, punch.Unset}).Draw(rt, "clock")
+				w.Clock = rapid.SampledFrom([]punch.ClockState{punch.Synced, punch.Synced, punch.Synced, punch.Holdover, punch.Unset}).Draw(rt, "clock")
 			},
-			"tidy":   tidy,
 			"mirror": func(rt *rapid.T) { b.copyMirror(context.Background()) },
 			"reopen": func(rt *rapid.T) {
 				if err := b.Close(); err != nil {
@@ -357,7 +364,8 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 					rt.Fatalf("after a restart: %s", s)
 				}
 			},
-			"": func(rt *rapid.T) {
+			"tidy": func(rt *rapid.T) {
+				tidy(rt)
 				c, err := b.Verify(context.Background(), nil)
 				if err != nil || len(c.Problems) > 0 {
 					rt.Fatal(fmt.Sprint(err, c.Problems))

@@ -72,6 +72,7 @@ type clockConfig struct {
 
 type outboxConfig struct {
 	ReserveMB int // less free space than this on the state directory's file system: a tap is answered "not stored"
+	KeepYears int // settled punches older than this are let go
 }
 
 // indicatorConfig names output pins; "" is not wired.
@@ -182,7 +183,7 @@ func defaultConfig() *config {
 			DuplicateWindow: 60 * time.Second, KindTimeout: 10 * time.Second,
 		},
 		Clock:  clockConfig{Trust: "auto"},
-		Outbox: outboxConfig{ReserveMB: 64},
+		Outbox: outboxConfig{ReserveMB: 64, KeepYears: 5},
 	}
 }
 
@@ -386,6 +387,7 @@ func (v *clockConfig) read(s *section) {
 
 func (v *outboxConfig) read(s *section) {
 	s.number("reserve_mb", &v.ReserveMB, 0, 10_000)
+	s.number("keep_years", &v.KeepYears, 1, 20)
 	s.done()
 }
 
@@ -1317,6 +1319,7 @@ func (c *config) show(w io.Writer) error {
 	set("trust", c.Clock.Trust)
 	b.WriteString("\n[outbox]\n")
 	set("reserve_mb", c.Outbox.ReserveMB)
+	set("keep_years", c.Outbox.KeepYears)
 	b.WriteString("\n[indicator]\n")
 	for _, p := range c.Indicator.pins() {
 		set(p.key, *p.pin)
@@ -1466,6 +1469,7 @@ trust = "auto"                      # auto: 對時前的打卡先保留 hold pun
 
 [outbox]
 reserve_mb = 64                     # 磁碟剩餘低於此值即拒絕打卡 below this much free space a tap is answered "not stored"
+keep_years = 5                      # 已送達的打卡保留幾年 (1–20) how long punches are kept that every destination has settled
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
 green      = "GPIO17"

@@ -92,12 +92,13 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:4:10: listen address "127.0.0.1": it is not host:port; write "127.0.0.1:8080", or "" to turn the page off`,
 			`f:5:12: language "fr" is not known; write "zh-TW", "zh-CN" or "en"`,
 		}},
-		{"zone, name, trust, reserve", "schema = 1\n[device]\nid = \"a\"\nname = \"x\\u0007\"\ntimezone = \"Asia/Taipeh\"\nstate_dir = \"\"\n[clock]\ntrust = \"sytem\"\n[outbox]\nreserve_mb = 99999\n", []string{
+		{"zone, name, trust, reserve", "schema = 1\n[device]\nid = \"a\"\nname = \"x\\u0007\"\ntimezone = \"Asia/Taipeh\"\nstate_dir = \"\"\n[clock]\ntrust = \"sytem\"\n[outbox]\nreserve_mb = 99999\nkeep_years = 0\n", []string{
 			`f:4:8: device.name holds a character that cannot be shown; write it in plain letters on one line`,
 			`f:5:12: timezone "Asia/Taipeh" is not an IANA zone; write for example "Asia/Taipei" or "Asia/Shanghai"`,
 			`f:6:13: state_dir is empty; name a directory, for example "/var/lib/punchclock"`,
 			`f:8:9: trust "sytem" is not known; did you mean "system"?`,
 			`f:10:14: outbox.reserve_mb = 99999 is out of range; write a number from 0 to 10000`,
+			`f:11:14: outbox.keep_years = 0 is out of range; write a number from 1 to 20`,
 		}},
 		{"indicator", top + "[indicator]\ngreen = \"17\"\nred = \"GPIO27\"\nbuzzer = \"GPIO27\"\n", []string{
 			`f:4:9: pin "17" is not a line of the header; write "GPIO0" to "GPIO27", or "" if it is not wired`,
@@ -228,7 +229,7 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false}); c.Kiosk != want {
 		t.Errorf("kiosk: %+v", c.Kiosk)
 	}
-	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Indicator != (indicatorConfig{}) {
+	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Outbox.KeepYears != 5 || c.Indicator != (indicatorConfig{}) {
 		t.Errorf("%+v %+v %+v", c.Clock, c.Outbox, c.Indicator)
 	}
 	if r := c.Readers[0]; r.Baud != 9600 || r.Dialect != "rdm6300" {

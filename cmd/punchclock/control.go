@@ -173,9 +173,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 		return nil, err
 	}
 	if write {
-		for _, d := range cfg.Destinations {
-			o.Destinations = append(o.Destinations, d.Name)
-		}
+		o.Destinations, o.Mirror = cfg.destinationNames(), mirrorDir(cfg)
 	}
 	if a.outbox, err = queue.Open(o); err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err

@@ -95,11 +95,12 @@ var (
 	descBytes   = prometheus.NewDesc("punchclock_outbox_bytes", "Size of the outbox files.", nil, nil)
 	descMended  = prometheus.NewDesc("punchclock_outbox_incident", "1 when a damaged file was found and mended since the start.", nil, nil)
 	descFree    = prometheus.NewDesc("punchclock_disk_free_bytes", "Free space of the outbox's file system.", nil, nil)
+	descBehind  = prometheus.NewDesc("punchclock_outbox_mirror_behind", "Punches that are not in the second copy yet.", nil, nil)
 	descReady   = prometheus.NewDesc("punchclock_ready", "1 while a punch could be stored.", nil, nil)
 )
 
 func (p *picture) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descChecked, descMissing, descDoubled, descLast, descReader, descBound, descSkew, descBytes, descMended, descFree, descReady} {
+	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descChecked, descMissing, descDoubled, descLast, descReader, descBound, descSkew, descBytes, descMended, descFree, descBehind, descReady} {
 		c <- d
 	}
 }
@@ -138,5 +139,6 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 	gauge(descBytes, float64(s.Outbox.Bytes))
 	gauge(descMended, yes(s.Outbox.Incident != ""))
 	gauge(descFree, float64(s.Outbox.FreeBytes))
+	gauge(descBehind, float64(s.Outbox.Mirror.Behind))
 	gauge(descReady, yes(s.Outbox.Ready))
 }

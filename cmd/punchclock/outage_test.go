@@ -110,7 +110,7 @@ func TestDayOfOutageWithARestartInTheMiddleLosesAndDoublesNothing(t *testing.T) 
 		life := func(visits func(tap func(person))) {
 			c := &clockwork{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(), network: net}
 			people := &directory{}
-			if c.outbox, err = openOutbox(cfg, c.log, [16]byte{7}, people); err != nil {
+			if c.outbox, err = openOutbox(cfg, c.log, func() punch.Stamp { return punch.Stamp{BootID: [16]byte{7}} }, people); err != nil {
 				t.Fatal(err)
 			}
 			defer c.outbox.Close()

@@ -88,7 +88,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		return err
 	}
 	people := &directory{}
-	if h.outbox, err = openOutbox(cfg, log, h.clock.Now().BootID, people); err != nil { // its lock covers the roster too
+	if h.outbox, err = openOutbox(cfg, log, stamps{h.clock}.Now, people); err != nil { // its lock covers the roster too
 		return err
 	}
 	defer h.outbox.Close()
@@ -230,13 +230,9 @@ func (d *directory) who(b punch.Badge) (string, bool) {
 	return e.Number, ok && e.Active
 }
 
-func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *directory) (*queue.Outbox, error) {
-	var names []string
-	for _, d := range cfg.Destinations {
-		names = append(names, d.Name)
-	}
-	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: names, BootID: boot, Who: people.who,
-		Reserve: int64(cfg.Outbox.ReserveMB) << 20, Logger: log})
+func openOutbox(cfg *config, log *slog.Logger, now func() punch.Stamp, people *directory) (*queue.Outbox, error) {
+	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: cfg.destinationNames(), BootID: now().BootID, Who: people.who,
+		Reserve: int64(cfg.Outbox.ReserveMB) << 20, Mirror: mirrorDir(cfg), KeepYears: cfg.Outbox.KeepYears, Now: now, Logger: log})
 	switch {
 	case errors.Is(err, queue.ErrInUse):
 		return nil, fmt.Errorf("another punchclock runs on %s: %w; stop it first, or look at it with: punchclock status", cfg.Device.StateDir, err)
@@ -247,6 +243,16 @@ func openOutbox(cfg *config, log *slog.Logger, boot [16]byte, people *directory)
 }
 
 func outboxDir(cfg *config) string { return filepath.Join(cfg.Device.StateDir, "outbox") }
+
+// mirrorDir is where the outbox keeps its second, plain copy.
+func mirrorDir(cfg *config) string { return filepath.Join(outboxDir(cfg), "mirror") }
+
+func (c *config) destinationNames() (names []string) {
+	for _, d := range c.Destinations {
+		names = append(names, d.Name)
+	}
+	return names
+}
 
 func newIndicator(cfg *config, log *slog.Logger) (*indicator.Indicator, error) {
 	c := cfg.Indicator

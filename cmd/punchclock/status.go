@@ -49,14 +49,21 @@ type machineClock struct {
 }
 
 type outboxStatus struct {
-	LastSeq   uint64 `json:"last_seq"`
-	LastHash  string `json:"last_hash"` // of the newest record: the end of the audit chain
-	Bytes     int64  `json:"bytes"`
-	FreeBytes uint64 `json:"free_bytes"`
-	LowSpace  bool   `json:"low_space"`          // less than a fifth of the file system is free
-	Ready     bool   `json:"ready"`              // a punch could be stored now
-	Problem   string `json:"problem,omitempty"`  // why not
-	Incident  string `json:"incident,omitempty"` // what was mended since the start
+	LastSeq   uint64       `json:"last_seq"`
+	LastHash  string       `json:"last_hash"` // of the newest record: the end of the audit chain
+	Bytes     int64        `json:"bytes"`
+	FreeBytes uint64       `json:"free_bytes"`
+	LowSpace  bool         `json:"low_space"`          // less than a fifth of the file system is free
+	Ready     bool         `json:"ready"`              // a punch could be stored now
+	Problem   string       `json:"problem,omitempty"`  // why not
+	Incident  string       `json:"incident,omitempty"` // what was mended since the start
+	Mirror    mirrorStatus `json:"mirror"`
+}
+
+// mirrorStatus is how the second copy fares.
+type mirrorStatus struct {
+	Behind uint64 `json:"behind"` // punches that are not in it yet: those of the last second, if all is well
+	Error  string `json:"error,omitempty"`
 }
 
 type destinationStatus struct {
@@ -91,22 +98,20 @@ func (h *clockwork) when(t time.Time) string {
 
 // status reads the picture of everything from memory.
 func (h *clockwork) status() status {
-	now := h.clock.Now()
 	b := h.outbox.Stats()
 	s := status{
 		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version},
-		Clock:  machineClock{clockStatus: clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()}},
+		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
 		Destinations: []destinationStatus{}, Readers: []readerStatus{},
 	}
-	for _, d := range h.skew.all() {
-		if x := d.Seconds(); s.Clock.ServerSkew == nil || math.Abs(x) > math.Abs(*s.Clock.ServerSkew) {
-			s.Clock.ServerSkew = &x
-		}
-	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
+	}
+	s.Outbox.Mirror.Behind = b.Mirror.Behind
+	if b.Mirror.Err != nil {
+		s.Outbox.Mirror.Error = b.Mirror.Err.Error()
 	}
 	for _, w := range h.workers {
 		st, d := w.status(), b.Destinations[w.cfg.Name]
@@ -118,6 +123,17 @@ func (h *clockwork) status() status {
 		s.Readers = append(s.Readers, readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults})
 	}
 	return s
+}
+
+func (h *clockwork) clockStatus() machineClock {
+	now := h.clock.Now()
+	c := machineClock{clockStatus: clockStatus{stampOf(now).Clock.String(), now.ErrorBound.Milliseconds()}}
+	for _, d := range h.skew.all() {
+		if x := d.Seconds(); c.ServerSkew == nil || math.Abs(x) > math.Abs(*c.ServerSkew) {
+			c.ServerSkew = &x
+		}
+	}
+	return c
 }
 
 func (h *clockwork) lastReady() error {
@@ -198,6 +214,9 @@ func (s status) print(out io.Writer) error {
 	fmt.Fprintf(w, "outbox\t%s\tlast number %d, %.1f MB, %.1f GB free\n", ready, s.Outbox.LastSeq, float64(s.Outbox.Bytes)/1e6, float64(s.Outbox.FreeBytes)/1e9)
 	if s.Outbox.LowSpace {
 		fmt.Fprintf(w, "warning\tless than 20 %% of the file system is free: make room\n")
+	}
+	if m := s.Outbox.Mirror; m.Error != "" {
+		fmt.Fprintf(w, "second copy\t%d punches behind: %s\n", m.Behind, m.Error)
 	}
 	if s.Outbox.Incident != "" {
 		fmt.Fprintf(w, "incident\t%s\n", s.Outbox.Incident)

@@ -27,10 +27,11 @@ type verifyReport struct {
 	Last     uint64          `json:"last"`
 	Head     string          `json:"head"` // hash of the last record
 	Problems []queue.Problem `json:"problems"`
+	Note     string          `json:"note,omitempty"`
 }
 
 func reportOf(c queue.Chain) verifyReport {
-	r := verifyReport{OK: len(c.Problems) == 0, Records: c.Records, First: c.First, Last: c.Last, Head: fmt.Sprintf("%x", c.Head), Problems: c.Problems}
+	r := verifyReport{OK: len(c.Problems) == 0, Records: c.Records, First: c.First, Last: c.Last, Head: fmt.Sprintf("%x", c.Head), Problems: c.Problems, Note: c.Note}
 	if r.Problems == nil {
 		r.Problems = []queue.Problem{}
 	}
@@ -127,6 +128,9 @@ func verifyCommand(t *tool) *cobra.Command {
 				for _, p := range rep.Problems {
 					fmt.Fprintf(t.stdout, "%s: %s\n", p.ID, p.What)
 				}
+			}
+			if rep.Note != "" && !t.json {
+				fmt.Fprintln(t.stdout, rep.Note)
 			}
 			if !rep.OK {
 				return fmt.Errorf("verify: punch %s %s", rep.Problems[0].ID, rep.Problems[0].What)
