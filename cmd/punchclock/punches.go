@@ -265,7 +265,7 @@ func (c *csvTable) add(r exportRow) error {
 		c.dests = slices.Sorted(maps.Keys(r.Deliveries))
 		head := slices.Clone(csvColumns)
 		for _, d := range c.dests {
-			head = append(head, d+"_state", d+"_attempts", d+"_receipt", d+"_reason", d+"_at")
+			head = append(head, d+"_state", d+"_attempts", d+"_receipt", d+"_reason", d+"_at", d+"_resent")
 		}
 		if err := c.w.Write(append(head, "record")); err != nil {
 			return err
@@ -279,7 +279,7 @@ func (c *csvTable) add(r exportRow) error {
 		r.BootID, strconv.FormatInt(r.UptimeMS, 10), r.Clock.State, strconv.FormatInt(r.Clock.ErrorBoundMS, 10), corrected, r.PrevHash, r.Hash}
 	for _, d := range c.dests {
 		x := r.Deliveries[d]
-		rec = append(rec, x.State, strconv.Itoa(x.Attempts), x.Receipt, x.Reason, x.At)
+		rec = append(rec, x.State, strconv.Itoa(x.Attempts), x.Receipt, x.Reason, x.At, strconv.FormatBool(x.Resent))
 	}
 	return c.w.Write(append(rec, r.Record))
 }

@@ -596,3 +596,66 @@ func TestTheReportIsReadableByHRAndByASpreadsheet(t *testing.T) {
 		t.Errorf("a formula: %q", last)
 	}
 }
+
+// The whole house: an answer of 104 is lost on the line, and the clock says so to
+// whoever asks.
+func TestTheRunningClockReconcilesOnCommand(t *testing.T) {
+	h := newHouse(t, settings{})
+	h.tc.SetFaults(func(f *sandbox.TransferCardFaults) { f.CommitThenDrop = 1 })
+	h.openClouds()
+	h.start()
+	r := h.tap(h.people[0])
+	h.delivered(30 * time.Second)
+	if n := len(h.tc.Repeats()); n != 1 {
+		t.Fatalf("104 got it %d times more", n)
+	}
+	out, code := h.run("reconcile", "--config", h.config, "--json")
+	var v reconciliation
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 0 || v.Schema != 1 || v.Device != "test-door" || len(v.Destinations) != 2 {
+		t.Fatalf("%d %v\n%s", code, err, out)
+	}
+	if d := v.Destinations[0]; d.Name != "104" || d.ReadBack || d.Counts != (reconcileCounts{Delivered: 1, Resent: 1}) || found(d) != "resent 000001 "+r.PunchID {
+		t.Errorf("104: %+v\n%s", d.Counts, found(d))
+	}
+	if d := v.Destinations[1]; d.Name != "feishu" || !d.ReadBack || d.Counts != (reconcileCounts{Delivered: 1, Checked: 1}) || len(d.Findings) != 0 {
+		t.Errorf("feishu: %+v\n%s", d.Counts, found(d))
+	}
+	if strings.Contains(out, "員工1") {
+		t.Error("a name is in the report")
+	}
+	if out, code := h.run("reconcile", "--config", h.config, "--destination", "104"); code != 0 || !strings.Contains(out, "sent twice") || !strings.Contains(out, r.PunchID) || strings.Contains(out, "feishu") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	if out, code := h.run("reconcile", "--config", h.config, "--csv"); code != 0 || !strings.Contains(out, "resent,,000001,") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	if out, _ := h.run("punches", "export", "--config", h.config); !strings.Contains(out, `"attempts":2,"receipt":"","reason":"","resent":true`) {
+		t.Errorf("export\n%s", out)
+	}
+	if out, _ := h.run("punches", "export", "--config", h.config, "--format", "csv"); !strings.Contains(out, "104_resent") || !strings.Contains(out, ",true,") {
+		t.Errorf("export\n%s", out)
+	}
+	for _, d := range h.status().Destinations {
+		if d.Reconcile == nil || d.Reconcile.At == "" || d.Name == "feishu" && d.Reconcile.Checked != 1 || d.Name == "104" && d.Reconcile.Resent != 1 {
+			t.Errorf("status %+v", d.Reconcile)
+		}
+	}
+	if out, _ := h.run("status", "--config", h.config); !strings.Contains(out, "RECONCILED") || !strings.Contains(out, "1 sent twice") {
+		t.Errorf("status\n%s", out)
+	}
+	metrics := string(h.get("/metrics"))
+	for _, want := range []string{`punchclock_reconcile_checked{destination="feishu"} 1`, `punchclock_reconcile_missing{destination="feishu"} 0`,
+		`punchclock_reconcile_doubled{destination="feishu"} 0`, `punchclock_reconcile_last_seconds{destination="104"} `} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+
+	// Feishu away: what could not be checked is not called missing.
+	h.fs.SetFaults(func(f *sandbox.FeishuFaults) { f.QuotaExceeded = true })
+	out, code = h.run("reconcile", "--config", h.config, "--destination", "feishu", "--resend")
+	if code != exitUnchecked || !strings.Contains(out, "NOT FINISHED, 1 punches could not be checked") || !strings.Contains(out, "quota") || strings.Contains(out, "put back") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	h.stop()
+}
