@@ -141,7 +141,7 @@ func (o *Outbox) putTimes(given map[uint64]decision) error {
 	}
 	o.mu.RUnlock()
 	err := o.write(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(bktTimes)
+		b, err := ownPage(tx, bktTimes)
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,7 @@ func (o *Outbox) learn(p *punch.Punch) error {
 		return nil
 	})
 	if err != nil && !errors.Is(err, errHeld) {
-		return err
+		return nil // a file that cannot be read now may tell later: then a person puts the punch back
 	}
 	if began.IsZero() { // and never will: that boot is over
 		o.mu.Lock()

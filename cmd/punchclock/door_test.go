@@ -380,7 +380,7 @@ func TestFullDiskIsAnotherSignAndNeverASuccess(t *testing.T) {
 	if err := syscall.Statfs(state, &st); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(hog, make([]byte, int64(st.Bavail)*st.Bsize-64<<10), 0o600); err != nil {
+	if err := os.WriteFile(hog, make([]byte, int64(st.Bavail)*int64(st.Bsize)-64<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
