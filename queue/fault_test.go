@@ -290,7 +290,7 @@ func underFault(t *testing.T, f fault, env ...string) outcome {
 		})
 	}
 	for _, trace := range traces {
-		r.fds = map[int]*handle{}
+		r.fds, said.unsure = map[int]*handle{}, maps.Clone(said.trying)
 		if err := r.replay(trace, hear); err != nil {
 			t.Fatalf("%v: %v", f, err)
 		}
@@ -374,6 +374,74 @@ func TestEveryFaultOfTheMediumKeepsWhatWasPromised(t *testing.T) {
 			if long && runs == 0 {
 				t.Errorf("%s was never made to fail", call)
 			}
+		}
+	}
+}
+
+// A tap whose outcome was unknown may come again after a new segment has begun
+// behind it, and after a restart.
+func TestSameTapIsOnePunchAcrossSegmentsAndFaults(t *testing.T) {
+	o := Options{Dir: t.TempDir(), SegmentRecords: 4, ahead: 1 << 16}
+	b := open(t, o)
+	appendN(t, b, 0, 5)
+	same := func(when string) {
+		t.Helper()
+		if err := b.Tidy(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5 {
+			if p, err := b.Append(draft(i)); err != nil || p.Seq != uint64(i+1) {
+				t.Errorf("%s: tap %d became number %d, %v", when, i, p.Seq, err)
+			}
+		}
+	}
+	same("new segment")
+	b.broken = errors.New("a sync has failed")
+	same("read anew")
+	b.Close()
+	b = open(t, o)
+	same("restart")
+}
+
+// A new segment whose folder could not be synced may be there: nothing more is
+// written to the one before it, where it would not be found after a restart.
+func TestNothingIsWrittenBesideASegmentThatIsThere(t *testing.T) {
+	o := Options{Dir: t.TempDir(), SegmentRecords: 4, ahead: 1 << 16}
+	b := open(t, o)
+	appendN(t, b, 0, 5)
+	// As if Tidy had been told of an error after the new one had got its name.
+	c := carry{device: "test-1", prev: b.headHash, pos: map[string]position{"104": {}, "feishu": {}}}
+	if err := createSegment(o.Dir, 6, c, b.opt); err != nil {
+		t.Fatal(err)
+	}
+	b.broken = errors.New("the folder could not be synced")
+	appendN(t, b, 5, 3)
+	b.Close()
+	b = open(t, o)
+	if s := b.Stats(); s.LastSeq != 8 {
+		t.Errorf("after a restart the last punch is number %d, 8 were acknowledged", s.LastSeq)
+	}
+}
+
+// What a destination has answered is looked at behind the reading anew that a
+// failed commit asks for, or it is forgotten and sent again.
+func TestSettledAfterAFaultStaysSettled(t *testing.T) {
+	b := open(t, Options{Dir: t.TempDir(), SegmentRecords: 4, ahead: 1 << 16})
+	appendN(t, b, 0, 5)
+	ps, err := b.Next("104", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.broken = errors.New("a sync has failed")
+	if err := b.Settle("104", accept(ps)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if ps, err = b.Next("104", 10); err != nil || seqs(ps) != "4 5" {
+			t.Errorf("next %s, %v, want 4 5", seqs(ps), err)
+		}
+		if err := b.Tidy(); err != nil { // carried into a new segment
+			t.Fatal(err)
 		}
 	}
 }

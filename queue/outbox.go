@@ -327,6 +327,9 @@ func (o *Outbox) openFiles() error {
 			err := o.view(first, func(tx *bolt.Tx) error {
 				o.loadLinks(tx)
 				ends[first] = endOf(tx, first)
+				if first == firsts[len(firsts)-2] {
+					o.rememberBefore(tx, firsts[len(firsts)-1])
+				}
 				return nil
 			})
 			if err != nil {
@@ -443,8 +446,14 @@ func (o *Outbox) load() error {
 				})
 			}
 		}
-		clear(o.recent)
-		o.taps = o.taps[:0]
+		// The taps of the segment before stay known; those of this one are read anew.
+		o.taps = slices.DeleteFunc(o.taps, func(t punch.Tap) bool {
+			again := o.recent[t] >= o.cur.first
+			if again {
+				delete(o.recent, t)
+			}
+			return again
+		})
 		from := uint64(1)
 		if last > recentTaps {
 			from = last - recentTaps
@@ -523,6 +532,20 @@ func (o *Outbox) remember(t punch.Tap, seq uint64) {
 	}
 	o.recent[t] = seq
 	o.taps = append(o.taps, t)
+}
+
+// rememberBefore adds the taps before number seq, as far as there is room: a tap
+// may come again after a segment has begun behind it.
+func (o *Outbox) rememberBefore(tx *bolt.Tx, seq uint64) {
+	later := o.taps
+	o.taps = nil
+	eachRecord(tx, seq-min(seq, uint64(recentTaps-len(later))), func(seq uint64, v []byte) bool {
+		if p, err := decodeRecord(o.opt.Device, seq, v); err == nil {
+			o.remember(p.Tap, seq)
+		}
+		return true
+	})
+	o.taps = append(o.taps, later...)
 }
 
 // view runs fn in a read transaction of the segment that begins at first.

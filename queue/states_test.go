@@ -524,6 +524,7 @@ type promises struct {
 	acked   map[int]uint64               // tap → number
 	settled map[string]map[uint64]string // destination → number → fate, acknowledged
 	trying  map[string]map[uint64]string // the same, begun
+	unsure  map[string]map[uint64]string // begun by a process that was killed: done or not
 	version int
 }
 
@@ -927,7 +928,7 @@ func examine(dir string, said *promises, tornMeta bool) (took time.Duration, why
 			if was == "" {
 				was = "pending"
 			}
-			if is != was && is != said.trying[dest][seq] {
+			if is != was && is != said.trying[dest][seq] && is != said.unsure[dest][seq] {
 				why["position"] = fmt.Sprintf("%s: number %d is %s, was %s, about to be %q", dest, seq, is, was, said.trying[dest][seq])
 			}
 			if offered[seq] != (is == "pending" || is == "again") {
