@@ -25,19 +25,21 @@ import (
 const (
 	clientID = "sandbox-104"
 	appID    = "cli_sandbox"
+	account  = "svc-sandbox"
 
 	secret104    = "104-secret"
 	secretFeishu = "feishu-secret"
+	secretSignin = "signin-password"
 )
 
 const cloudsDefault = "127.0.0.1:8104"
 
 func cloudsCmd(io std) *cobra.Command {
 	var listen, dir, roster string
-	var any, asJSON bool
+	var any, asJSON, signin bool
 	cmd := &cobra.Command{
 		Use:   "clouds",
-		Short: "Serve 104 and Feishu on loopback, with a control page",
+		Short: "Serve 104, Feishu and the sign-in system on loopback, with a control page",
 		Args:  none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			people, err := readPeople(roster)
@@ -47,7 +49,7 @@ func cloudsCmd(io std) *cobra.Command {
 			if err := loopback(listen); err != nil {
 				return err
 			}
-			c, err := openClouds(listen, dir, people, any)
+			c, err := openClouds(listen, dir, people, any, signin)
 			if err != nil {
 				return err
 			}
@@ -68,6 +70,7 @@ func cloudsCmd(io std) *cobra.Command {
 	f.StringVar(&dir, "dir", ".run", "`directory` of the secret files; made if missing, kept if there")
 	f.StringVar(&roster, "roster", "", "CSV `file` of the employees the clouds know (default: the demo's)")
 	f.BoolVar(&any, "accept-any", false, "the clouds know every employee")
+	f.BoolVar(&signin, "signin", false, "print a destination for the sign-in system too; it is served in any case")
 	f.BoolVar(&asJSON, "json", false, "print where everything is as one line of JSON instead of TOML")
 	return cmd
 }
@@ -97,11 +100,13 @@ func listenNear(addr string) (net.Listener, error) {
 	return l, err
 }
 
-// clouds are both remote systems and their control page on one port.
+// clouds are the remote systems and their control page on one port.
 type clouds struct {
 	dir      string
 	tc       *sandbox.TransferCard
 	fs       *sandbox.Feishu
+	si       *sandbox.Signin
+	signin   bool // punches go to the sign-in system as well
 	listener net.Listener
 	server   *http.Server
 }
@@ -109,8 +114,8 @@ type clouds struct {
 const controlPrefix = "/_control"
 
 // openClouds listens; run serves. The port must be free.
-func openClouds(listen, dir string, people []person, acceptAny bool) (*clouds, error) {
-	c, err := newClouds(dir, people, acceptAny)
+func openClouds(listen, dir string, people []person, acceptAny, signin bool) (*clouds, error) {
+	c, err := newClouds(dir, people, acceptAny, signin)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +125,7 @@ func openClouds(listen, dir string, people []person, acceptAny bool) (*clouds, e
 	return c, nil
 }
 
-func newClouds(dir string, people []person, acceptAny bool) (*clouds, error) {
+func newClouds(dir string, people []person, acceptAny, signin bool) (*clouds, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -136,15 +141,21 @@ func newClouds(dir string, people []person, acceptAny bool) (*clouds, error) {
 	if err != nil {
 		return nil, err
 	}
+	sSignin, err := secretFile(filepath.Join(dir, secretSignin))
+	if err != nil {
+		return nil, err
+	}
 	c := &clouds{
-		dir: dir,
-		tc:  sandbox.NewTransferCard(sandbox.TransferCardConfig{ClientID: clientID, ClientSecret: s104, People: known(people), AcceptAny: acceptAny}),
-		fs:  sandbox.NewFeishu(sandbox.FeishuConfig{AppID: appID, AppSecret: sFeishu, People: known(people), AcceptAny: acceptAny}),
+		dir: dir, signin: signin,
+		tc: sandbox.NewTransferCard(sandbox.TransferCardConfig{ClientID: clientID, ClientSecret: s104, People: known(people), AcceptAny: acceptAny}),
+		fs: sandbox.NewFeishu(sandbox.FeishuConfig{AppID: appID, AppSecret: sFeishu, People: known(people), AcceptAny: acceptAny}),
+		si: sandbox.NewSignin(sandbox.SigninConfig{UserID: account, Password: sSignin, People: known(people), AcceptAny: acceptAny}),
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", c.tc)
 	mux.Handle("/open-apis/", c.fs)
-	mux.Handle(controlPrefix+"/", http.StripPrefix(controlPrefix, sandbox.NewControl(c.tc, c.fs)))
+	mux.Handle("/api/public/", c.si)
+	mux.Handle(controlPrefix+"/", http.StripPrefix(controlPrefix, sandbox.NewControl(c.tc, c.fs, c.si)))
 	mux.Handle("GET /{$}", http.RedirectHandler(controlPrefix+"/", http.StatusSeeOther))
 	c.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	return c, nil
@@ -186,7 +197,7 @@ func (c *clouds) run(ctx context.Context) error {
 
 // destinations is the part of a punchclock's configuration that speaks to these clouds.
 func (c *clouds) destinations() string {
-	return fmt.Sprintf(`[[destination]]
+	text := fmt.Sprintf(`[[destination]]
 name               = "104"
 driver             = "transfercard"
 api_base           = %q
@@ -202,6 +213,18 @@ app_id          = %q
 app_secret_file = %q
 `, c.base()+sandbox.TransferCardBase, c.base()+sandbox.TransferCardTokenPath, clientID, filepath.Join(c.dir, secret104),
 		c.base(), appID, filepath.Join(c.dir, secretFeishu))
+	if !c.signin {
+		return text
+	}
+	return text + fmt.Sprintf(`
+[[destination]]
+name          = "signin"
+driver        = "signin"
+mode          = "service_account"
+base_url      = %q
+user_id       = %q
+password_file = %q
+`, c.base(), account, filepath.Join(c.dir, secretSignin))
 }
 
 // about is the same for programs.
@@ -214,5 +237,7 @@ func (c *clouds) about() any {
 			"client_id": clientID, "client_secret_file": filepath.Join(c.dir, secret104)},
 		sandbox.NameFeishu: map[string]string{
 			"base_url": c.base(), "app_id": appID, "app_secret_file": filepath.Join(c.dir, secretFeishu)},
+		sandbox.NameSignin: map[string]string{
+			"base_url": c.base(), "user_id": account, "password_file": filepath.Join(c.dir, secretSignin)},
 	}
 }

@@ -42,14 +42,15 @@ one stopped.`,
 	f.StringVar(&d.dir, "dir", ".run", "`directory` for everything the demo writes")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:8080", "loopback `address` of the kiosk page; a taken port is replaced by a free one")
 	f.StringVar(&d.clouds, "clouds", cloudsDefault, "loopback `address` of the clouds; a taken port is replaced by a free one")
-	f.BoolVar(&d.once, "once", false, "tap one badge, wait until both clouds have it, end; 0 if they do")
+	f.BoolVar(&d.once, "once", false, "tap one badge, wait until every cloud has it, end; 0 if they do")
+	f.BoolVar(&d.signin, "signin", false, "deliver to the sign-in system as well")
 	return cmd
 }
 
 type demo struct {
 	std
 	clock, dir, listen, clouds string
-	once                       bool
+	once, signin               bool
 }
 
 // How long the demo is patient.
@@ -102,7 +103,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := newClouds(d.dir, people, false)
+	c, err := newClouds(d.dir, people, false, d.signin)
 	if err != nil {
 		return err
 	}
@@ -307,9 +308,9 @@ type desk struct {
 
 // arrival is a punch on its way to the clouds.
 type arrival struct {
-	result         ui.Result
-	since          time.Time // the last byte of the badge
-	in104, inFlows bool
+	result                   ui.Result
+	since                    time.Time // the last byte of the badge
+	in104, inFlows, inSignin bool
 }
 
 func (k *desk) say(format string, args ...any) { fmt.Fprintf(k.out, format+"\n", args...) }
@@ -322,7 +323,7 @@ func (k *desk) run(ctx context.Context) error {
 		return err
 	}
 	k.say("kiosk page    %s/", k.kiosk)
-	k.say("both clouds   %s", k.clouds.control())
+	k.say("the clouds    %s", k.clouds.control())
 	k.say("clock's log   %s", k.path(logFile))
 	hands := !k.once && isTerminal(k.in)
 	if hands {
@@ -442,7 +443,7 @@ func (k *desk) loop(ctx context.Context, connected <-chan struct{}, keys <-chan 
 				return nil
 			}
 			if k.once && time.Now().After(limit) {
-				return fmt.Errorf("the punch was not in both clouds after %v; see %s and %s", arrivalWithin, k.clouds.control(), k.path(logFile))
+				return fmt.Errorf("the punch was not in every cloud after %v; see %s and %s", arrivalWithin, k.clouds.control(), k.path(logFile))
 			}
 			if !k.tapped.IsZero() && time.Since(k.tapped) > 5*time.Second {
 				k.say("✗ no answer from the clock within 5 s; see %s", k.path(logFile))
@@ -485,7 +486,7 @@ func (k *desk) result(r ui.Result) {
 	switch r.Outcome {
 	case "stored":
 		k.say("● %s %s %s %s  %s%s", kindWords[r.Kind], r.Employee, r.Name, at, r.PunchID, after)
-		k.waiting = append(k.waiting, arrival{result: r, since: since})
+		k.waiting = append(k.waiting, arrival{result: r, since: since, inSignin: !k.signin})
 	case "unknown_badge":
 		k.say("○ nobody's badge; stored as %s%s, sent once the roster knows it", r.PunchID, after)
 	case "duplicate":
@@ -503,7 +504,7 @@ func (k *desk) arrivals() bool {
 	if len(k.waiting) == 0 {
 		return false
 	}
-	cards, flows := k.clouds.tc.Ledger(), k.clouds.fs.Ledger()
+	cards, flows, signs := k.clouds.tc.Ledger(), k.clouds.fs.Ledger(), k.clouds.si.Ledger()
 	left := k.waiting[:0]
 	for _, a := range k.waiting {
 		told := func(cloud string, at time.Time) {
@@ -521,12 +522,31 @@ func (k *desk) arrivals() bool {
 				told("Feishu", f.At)
 			}
 		}
-		if !a.in104 || !a.inFlows {
+		for i := len(signs) - 1; i >= 0 && !a.inSignin; i-- {
+			// It has no key: the account, the second and the status must do.
+			s := signs[i]
+			at, err := time.Parse("2006-01-02 15:04:05-07", s.SignDate)
+			if err == nil && at.Unix() == a.result.Time.Unix() && s.Status == kindWords[a.result.Kind] && s.UserID == k.signinID(a.result.Employee) {
+				a.inSignin = true
+				told("signin", s.At)
+			}
+		}
+		if !a.in104 || !a.inFlows || !a.inSignin {
 			left = append(left, a)
 		}
 	}
 	k.waiting = left
 	return len(left) == 0
+}
+
+// signinID is what the sign-in system calls an employee.
+func (k *desk) signinID(number string) string {
+	for _, p := range k.reader.people {
+		if p.number == number && p.signinID != "" {
+			return p.signinID
+		}
+	}
+	return number
 }
 
 // followResults reads the clock's event stream until ctx is done, again and again

@@ -50,6 +50,8 @@ type fakeConfig struct {
 		BaseURL  string `toml:"base_url"`
 		AppID    string `toml:"app_id"`
 		AppFile  string `toml:"app_secret_file"`
+		UserID   string `toml:"user_id"`
+		Password string `toml:"password_file"`
 	}
 }
 
@@ -188,6 +190,16 @@ func fakeDeliver(cfg fakeConfig, r ui.Result) error {
 	_, err = post(d.BaseURL+"/open-apis/attendance/v1/user_flows/batch_create?employee_type=employee_no", js, m["tenant_access_token"].(string),
 		fmt.Sprintf(`{"flow_records":[{"user_id":%q,"creator_id":%q,"location_name":"x","check_time":"%d","comment":"上班","idempotent_id":%q}]}`,
 			r.Employee, r.Employee, r.Time.Unix(), r.PunchID))
+	if err != nil || len(cfg.Destination) < 3 {
+		return err
+	}
+	d = cfg.Destination[2]
+	if m, err = post(d.BaseURL+"/api/public/user/login", js, "", fmt.Sprintf(`{"user_id":%q,"password":%q}`, d.UserID, secret(d.Password))); err != nil {
+		return err
+	}
+	time.Sleep(200 * time.Millisecond) // the demo must not end before this one has it
+	_, err = post(d.BaseURL+"/api/public/signin", js, m["data"].(map[string]any)["token_key"].(string),
+		fmt.Sprintf(`{"user_id":%q,"group_id":%q,"sign_date":%q,"status":"上班"}`, r.Employee, d.UserID, r.Time.UTC().Format("2006-01-02 15:04:05-07")))
 	return err
 }
 
@@ -227,6 +239,18 @@ func TestDemoOnceEndsWhenBothCloudsHaveThePunch(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", name, info, err)
 		}
+	}
+}
+
+func TestDemoWaitsForTheSignInSystemWhereToldTo(t *testing.T) {
+	dir := t.TempDir()
+	out, wait := start(t, demoArgs(t, "good", dir, "--once", "--signin")...)
+	until(t, "the end", func() bool {
+		_, err := os.Lstat(filepath.Join(dir, readerLink))
+		return strings.Contains(out.String(), "●") && os.IsNotExist(err)
+	})
+	if code := wait(); code != 0 || !strings.Contains(out.String(), "✓ signin has demo-000000000001") {
+		t.Fatalf("exit %d: %s", code, out)
 	}
 }
 

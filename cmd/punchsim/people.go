@@ -21,8 +21,8 @@ type std struct {
 
 // person is one row of a roster, as far as a simulator needs it.
 type person struct {
-	number, name, feishuID string
-	badge                  punch.Badge // the first one; "" without
+	number, name, feishuID, signinID string
+	badge                            punch.Badge // the first one; "" without
 }
 
 // demoRoster is the roster of a desk: made-up people with made-up badges.
@@ -80,7 +80,7 @@ func parsePeople(name string, r io.Reader) ([]person, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		p := person{number: strings.TrimSpace(row[number]), name: field(row, "name"), feishuID: field(row, "feishu_id")}
+		p := person{number: strings.TrimSpace(row[number]), name: field(row, "name"), feishuID: field(row, "feishu_id"), signinID: field(row, "signin_id")}
 		if first, _, _ := strings.Cut(field(row, "badges"), ";"); first != "" {
 			if p.badge, err = punch.ParseBadge(first); err != nil {
 				line, _ := rows.FieldPos(number)
@@ -95,7 +95,7 @@ func parsePeople(name string, r io.Reader) ([]person, error) {
 func known(people []person) []sandbox.Person {
 	out := make([]sandbox.Person, len(people))
 	for i, p := range people {
-		out[i] = sandbox.Person{Number: p.number, FeishuID: p.feishuID}
+		out[i] = sandbox.Person{Number: p.number, FeishuID: p.feishuID, SigninID: p.signinID}
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -174,6 +175,7 @@ func TestCloudsServeBothAndTheControlPageOnOnePort(t *testing.T) {
 		URL, Control string
 		TC           map[string]string `json:"104"`
 		Feishu       map[string]string `json:"feishu"`
+		Signin       map[string]string `json:"signin"`
 	}
 	if err := json.Unmarshal([]byte(out.String()), &at); err != nil {
 		t.Fatalf("%q: %v", out.String(), err)
@@ -198,7 +200,7 @@ func TestCloudsServeBothAndTheControlPageOnOnePort(t *testing.T) {
 		at.URL + "/":                   "<!DOCTYPE html>",
 		at.Control:                     "<!DOCTYPE html>",
 		at.Control + "state":           `"worst_second"`,
-		at.Control + "faults":          `"keep_revoked_token"`,
+		at.Control + "faults":          `"lock_after"`,
 		at.TC["api_base"] + "/nothing": `"code":404`,
 	} {
 		resp, err := http.Get(path)
@@ -211,6 +213,16 @@ func TestCloudsServeBothAndTheControlPageOnOnePort(t *testing.T) {
 			t.Errorf("%s: %q %v, want %q", path, b, err, want)
 		}
 	}
+	password, err := os.ReadFile(at.Signin["password_file"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err = http.Post(at.Signin["base_url"]+"/api/public/user/login", "application/json",
+		strings.NewReader(fmt.Sprintf(`{"user_id":%q,"password":%q}`, at.Signin["user_id"], strings.TrimSpace(string(password)))))
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("the sign-in system's login: %v %v", resp, err)
+	}
+	resp.Body.Close()
 	if code := wait(); code != 0 {
 		t.Errorf("exit %d: %s", code, out)
 	}
@@ -284,7 +296,7 @@ func runLine(t *testing.T) *line {
 
 func TestBadgeComesOutOfThePortByteForByteAt9600Baud(t *testing.T) {
 	l := runLine(t)
-	r := &reader{line: l, dialect: "rdm6300", people: []person{{"000123", "王小明", "", "em:06001259E3"}}}
+	r := &reader{line: l, dialect: "rdm6300", people: []person{{number: "000123", name: "王小明", badge: "em:06001259E3"}}}
 	if _, err := r.tap("em:06001259E3"); !errors.Is(err, errNobody) {
 		t.Errorf("a badge that nobody listens to: %v", err)
 	}
