@@ -149,7 +149,12 @@ func (a *archive) serveSettleTime(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	n, err := a.outbox.SettleTime(punch.ID(q.Get("punch")), queue.TimeDecision{Time: at.In(a.cfg.Device.Timezone), By: q.Get("by"),
+	id := punch.ID(q.Get("punch"))
+	if _, _, err := id.Seq(); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	n, err := a.outbox.SettleTime(id, queue.TimeDecision{Time: at.In(a.cfg.Device.Timezone), By: q.Get("by"),
 		Boot: q.Get("boot") != "", Force: q.Get("force") != ""})
 	switch {
 	case errors.Is(err, queue.ErrTimeBounds):
@@ -254,6 +259,9 @@ func settleTimeCommand(t *tool) *cobra.Command {
 			"queue ls shows between which others it was made. This stores your word beside the original, once and for ever,\n" +
 			"and the punch is delivered with that time.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if id == "" || at == "" {
+				return usage("say which punch and when: --punch ID --time 2026-11-21T08:30; see: punchclock queue ls --state parked")
+			}
 			_, cl, err := t.open(true)
 			if err != nil {
 				return err
@@ -288,8 +296,6 @@ func settleTimeCommand(t *tool) *cobra.Command {
 	c.Flags().StringVar(&by, "by", account(), "who says so: kept with it, and exported")
 	c.Flags().BoolVar(&boot, "boot", false, "the other punches of that boot that wait for their time follow from this one")
 	c.Flags().BoolVar(&force, "force", false, "even where the punches around it say that it cannot be")
-	c.MarkFlagRequired("punch")
-	c.MarkFlagRequired("time")
 	return c
 }
 

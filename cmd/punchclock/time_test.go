@@ -302,6 +302,57 @@ func TestFarSidesClockIsShownAndChangesNothing(t *testing.T) {
 	})
 }
 
+func TestSettlingATimeFromTheCommandLine(t *testing.T) {
+	h := &house{t: t, dir: t.TempDir()}
+	if err := os.Mkdir(filepath.Join(h.dir, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := h.write("punchclock.toml", strings.NewReplacer("ID104", "a", "IDFS", "b").Replace(outageConfig))
+	cfg, err := loadConfig(path, built())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := openOutbox(cfg, slog.New(slog.DiscardHandler), func() punch.Stamp { return punch.Stamp{BootID: [16]byte{9}} }, &directory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evening := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC) // 18:00 in Taipei
+	for i, s := range []punch.Stamp{
+		{Wall: evening, BootID: [16]byte{1}, Uptime: time.Hour, Clock: punch.Synced, ErrorBound: time.Millisecond},
+		{Wall: time.UnixMilli(60_000), BootID: [16]byte{2}, Uptime: time.Minute, Clock: punch.Unset, ErrorBound: punch.MaxErrorBound},
+		{Wall: evening.Add(14 * time.Hour), BootID: [16]byte{3}, Uptime: time.Minute, Clock: punch.Synced, ErrorBound: time.Millisecond},
+	} {
+		if _, err := b.Append(punch.Draft{Tap: punch.Tap{byte(i + 1)}, Kind: punch.Out, Badge: "em:0A1B2C3D4E", Employee: "000123", Reader: "front", Outcome: punch.Stored, Stamp: s}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const id = "tpe-1f-lobby-000000000002"
+	if err := b.Settle("104", []punch.Verdict{{ID: id, Fate: punch.Refuse, Reason: punch.ReasonTimeUncertain, Message: "it said 1970"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	say := func(code int, want string, args ...string) {
+		t.Helper()
+		var out bytes.Buffer
+		if got := Main(t.Context(), append(args, "--config", path), nil, &out, &out); got != code || !strings.Contains(out.String(), want) {
+			t.Errorf("%v: exit code %d, want %d\n%s\nwant %q", args, got, code, out.String(), want)
+		}
+	}
+	say(0, "after punch tpe-1f-lobby-000000000001 (2026-11-21 18:00:00), before the boot of punch tpe-1f-lobby-000000000003 (2026-11-22 07:59:00); it said 1970", "queue", "ls", "--state", "parked")
+	say(0, `"not_before": "2026-11-21T18:00:59.999+08:00"`, "queue", "ls", "--state", "parked", "--json")
+	say(2, "say which punch and when", "queue", "settle-time", "--punch", id)
+	say(2, "write a moment as 2026-11-21T08:30", "queue", "settle-time", "--punch", id, "--time", "2026-11-21")
+	say(2, "want <device>-<12 digits>", "queue", "settle-time", "--punch", "2", "--time", "2026-11-21T19:00")
+	say(2, "its time is known", "queue", "settle-time", "--punch", "tpe-1f-lobby-000000000001", "--time", "2026-11-21T19:00")
+	say(2, "insist with --force", "queue", "settle-time", "--punch", id, "--time", "2026-11-21T17:30")
+	say(0, "1 settled", "queue", "settle-time", "--punch", id, "--time", "2026-11-21T18:30", "--by", "hr 7")
+	say(2, "decided before", "queue", "settle-time", "--punch", id, "--time", "2026-11-21T18:31")
+	say(0, `"corrected_time_ms":1795257000000`, "punches", "export")
+	say(0, `"corrected_by":"hr 7"`, "punches", "export")
+	say(0, "2026-11-21T18:30:00.000+08:00", "queue", "ls")
+	say(0, "3 records", "verify")
+}
+
 // world is a machine with a story: the truth is the bubble's own time.
 type world struct {
 	t   *testing.T
