@@ -40,8 +40,11 @@ type archive struct {
 func newControl(h *clockwork) *http.Server {
 	a := &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, kick: func(dest string) {
 		for _, w := range h.workers {
-			if dest == "" || dest == w.cfg.Name {
+			switch dest {
+			case w.cfg.Name:
 				w.Kick()
+			case "": // a word about punches, not about this destination's password
+				w.Wake()
 			}
 		}
 	}}
