@@ -158,7 +158,7 @@ func stripCommas(body []byte) []byte {
 }
 
 const loginHint = "check user_id, and put that account's current password into password_file; a refused password is not tried again by itself, " +
-	"since the directory may lock the account: a changed one is, and so is this one after punchclock queue retry"
+	"since the directory may lock the account: a changed one is, and so is this one after: punchclock queue retry --destination NAME"
 
 // judgeLogin decides on the reply to a login. Whatever may mean that the system
 // looked at the password and said no stops this account.
@@ -166,14 +166,14 @@ func (r *reply) judgeLogin(status int) ruling {
 	switch {
 	case r.object && r.code == codeNotApproved && status < 500:
 		return ruling{action: badSecret, state: token.AuthFailed, what: "user_not_approved: the account is unknown to the sign-in system, or not approved",
-			hint: "have the account user_id approved in the sign-in system, then: punchclock queue retry"}
+			hint: "have the account user_id approved in the sign-in system, then: punchclock queue retry --destination NAME"}
 	case r.object && (r.code == codeBadPassword || r.code == codeUnknown) && status < 500:
 		return ruling{action: badSecret, state: token.AuthFailed, what: "bad_password: account or password refused", hint: loginHint}
 	case status == http.StatusUnauthorized, r.object && status == http.StatusForbidden:
 		return ruling{action: badSecret, state: token.AuthFailed, what: "login refused", hint: loginHint}
 	case r.object && status == http.StatusBadRequest:
 		return ruling{action: badSecret, state: token.Misconfigured, what: "the login's fields were refused",
-			hint: "check user_id and the password in password_file, then: punchclock queue retry"}
+			hint: "check user_id and the password in password_file, then: punchclock queue retry --destination NAME"}
 	}
 	v := r.judge(status, "login_path")
 	if v.action == exists || v.action == odd {
