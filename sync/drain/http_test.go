@@ -591,3 +591,21 @@ func FuzzNoErrorQuotesTheAnswer(f *testing.F) {
 		}
 	})
 }
+
+func TestEveryAnswersDateIsHeardAndNonsenseIsNot(t *testing.T) {
+	var heard []time.Time
+	date := ""
+	c := newClient(t, ClientOptions{Date: func(at time.Time) { heard = append(heard, at) },
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 500, Header: http.Header{"Date": {date}}, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
+		})})
+	for _, date = range []string{"Sat, 21 Nov 2026 00:58:00 GMT", "", "yesterday", "Saturday, 21-Nov-26 00:58:01 GMT"} {
+		if _, _, err := call(t, t.Context(), c, "http://cloud.invalid"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Date(2026, 11, 21, 0, 58, 0, 0, time.UTC)
+	if len(heard) != 2 || !heard[0].Equal(at) || !heard[1].Equal(at.Add(time.Second)) {
+		t.Errorf("heard %v", heard)
+	}
+}
