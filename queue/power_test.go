@@ -609,7 +609,7 @@ func TestAcknowledgedPunchSurvivesAPowerCut(t *testing.T) {
 		if err := m.disk(disk); err != nil {
 			t.Fatal(err)
 		}
-		jobs = append(jobs, m.recording(t, "control "+c.name, disk, c.what, powerPromises{}, min(n, 20), 3*time.Second))
+		jobs = append(jobs, m.recording(t, "control "+c.name, disk, c.what, powerPromises{}, 20, 3*time.Second))
 	}
 	look()
 	shown := 0
