@@ -229,6 +229,8 @@ type reconciler struct {
 	outbox *queue.Outbox
 	dests  []reconcileDest
 	turn   chan struct{} // holds one value while a report is made
+	since  time.Time     // of whoever has the turn: no punch below from is of this time or later
+	from   uint64
 
 	mu   sync.Mutex
 	last map[string]*reconcileStatus
@@ -343,14 +345,25 @@ func (r *reconciler) remember(out *reconciliation) {
 	}
 }
 
-// entries reads the log once: per destination and day, in order of sequence.
+// entries reads the log once: per destination and day, in order of sequence. The log
+// is in order of time but for wrong clocks, so a month before the first day is looked
+// through as well, and where that begins is remembered: the next night need not read
+// the years before.
 func (r *reconciler) entries(ctx context.Context, s span, dests []reconcileDest) (log map[string][][]*entry, head uint64, err error) {
 	log = map[string][][]*entry{}
 	for _, d := range dests {
 		log[d.name] = make([][]*entry, len(s.days))
 	}
-	err = r.outbox.Read(ctx, 1, func(e queue.Entry) error {
+	from := uint64(1)
+	if !r.since.IsZero() && !s.days[0].Before(r.since) {
+		from = r.from
+	}
+	since, first := midnight(s.days[0], -reconcileMost), uint64(0)
+	err = r.outbox.Read(ctx, from, func(e queue.Entry) error {
 		head = e.Seq
+		if first == 0 && e.Damaged == nil && !e.Time().Before(since) {
+			first = e.Seq
+		}
 		if e.Damaged != nil {
 			return nil // verify names it
 		}
@@ -371,6 +384,9 @@ func (r *reconciler) entries(ctx context.Context, s span, dests []reconcileDest)
 		}
 		return nil
 	})
+	if err == nil && first > 0 {
+		r.since, r.from = since, first
+	}
 	return log, head, err
 }
 

@@ -442,7 +442,7 @@ func TestAnAcceptedThenCutCallTo104IsMarkedAsResentEverywhere(t *testing.T) {
 		b.stop()
 		b.start() // the mark is on the medium
 		var rows []exportRow
-		if err := b.c.outbox.Read(t.Context(), 1, func(e queue.Entry) error {
+		if err := b.c.outbox.Read(b.t.Context(), 1, func(e queue.Entry) error {
 			rows = append(rows, rowOf(e, "tpe-1f-lobby", b.loc))
 			return nil
 		}); err != nil {
@@ -515,6 +515,36 @@ func TestRecordsAreMatchedByIDAndWithoutOneByPersonAndSecond(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, k.counts, c.want)
 		}
 	}
+}
+
+func TestTheYearsBeforeAreReadOnlyWhenTheyAreAskedFor(t *testing.T) {
+	withBooks(t, 1, func(b *books) {
+		old := time.Date(2026, 9, 1, 9, 0, 0, 0, b.loc)
+		for i := range 50 {
+			b.punch(0, old.Add(time.Duration(i)*time.Minute))
+		}
+		b.punch(0, b.at(20, 9, 0))
+		b.punch(0, b.at(19, 9, 0)) // the clock was set back
+		b.settled()
+		r := b.c.reconciler
+		for range 2 {
+			for day, want := range map[int]int{19: 1, 20: 1, 21: 0} {
+				if d := b.report(day, "104", false); d.Counts.Delivered != want {
+					t.Errorf("the %dth: %+v", day, d.Counts)
+				}
+			}
+			if r.from != 51 {
+				t.Errorf("the next night would read from %d", r.from)
+			}
+			out, err := r.run(b.t.Context(), span{[]time.Time{midnight(old, 0)}, midnight(old, 1)}, "104", false)
+			if err != nil || out.Destinations[0].Counts.Delivered != 50 {
+				t.Errorf("September: %+v, %v", out, err)
+			}
+			if r.from != 1 {
+				t.Errorf("after September from %d", r.from)
+			}
+		}
+	})
 }
 
 func TestDaysAreReadInTheDevicesZone(t *testing.T) {
