@@ -102,6 +102,7 @@ func newCard(t testing.TB, m *cardModel) (*card, error) {
 	if m != nil {
 		syscall.Unmount(file, syscall.MNT_DETACH) // the loop device holds it
 	}
+	os.Remove(file)
 	dev := strings.TrimSpace(string(out))
 	if err != nil {
 		return nil, fmt.Errorf("losetup: %w: %s", err, dev)

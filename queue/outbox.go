@@ -324,6 +324,12 @@ func (o *Outbox) openFiles() error {
 		}
 		ends := map[uint64]uint64{}
 		for _, first := range firsts[:len(firsts)-1] {
+			if first != firsts[len(firsts)-2] {
+				if end, ok := o.glance(first); ok {
+					ends[first] = end
+					continue
+				} // else a closer look, which mends it
+			}
 			err := o.view(first, func(tx *bolt.Tx) error {
 				o.loadLinks(tx)
 				ends[first] = endOf(tx, first)
@@ -503,23 +509,47 @@ func (o *Outbox) load() error {
 
 // loadLinks reads what one segment knows of people and boots beside its records.
 func (o *Outbox) loadLinks(tx *bolt.Tx) {
-	o.loadTimes(tx)
-	if b := tx.Bucket(bktLinks); b != nil {
-		b.ForEach(func(k, v []byte) error {
-			if v, ok := unseal(k, v); ok && len(k) == 8 {
-				o.links[binary.BigEndian.Uint64(k)] = string(v)
-			}
-			return nil
-		})
+	for _, name := range [][]byte{bktLinks, bktBoots, bktTimes} {
+		if b := tx.Bucket(name); b != nil {
+			b.ForEach(func(k, v []byte) error { o.loadLink(name, k, v); return nil })
+		}
 	}
-	if b := tx.Bucket(bktBoots); b != nil {
-		b.ForEach(func(k, v []byte) error {
-			if v, ok := unseal(k, v); ok && len(k) == 16 && len(v) == 8 {
-				o.boots[[16]byte(k)] = int64(binary.BigEndian.Uint64(v))
-			}
-			return nil
-		})
+}
+
+func (o *Outbox) loadLink(bucket, k, v []byte) {
+	v, ok := unseal(k, v)
+	if !ok {
+		return
 	}
+	switch string(bucket) {
+	case string(bktLinks):
+		if len(k) == 8 {
+			o.links[binary.BigEndian.Uint64(k)] = string(v)
+		}
+	case string(bktBoots):
+		if len(k) == 16 && len(v) == 8 {
+			o.boots[[16]byte(k)] = int64(binary.BigEndian.Uint64(v))
+		}
+	case string(bktTimes):
+		if d, whole := decodeDecision(v); whole && len(k) == 8 {
+			o.times[binary.BigEndian.Uint64(k)] = d
+		}
+	}
+}
+
+// glance is loadLinks and endOf of an old segment without reading its records:
+// those are checked when somebody wants them, and a start is not longer with the
+// years. It is not ok where anything that it needs is damaged.
+func (o *Outbox) glance(first uint64) (end uint64, ok bool) {
+	err := glance(segmentPath(o.opt.Dir, first), func(bucket, k, v []byte) error {
+		if string(bucket) != string(bktMeta) {
+			o.loadLink(bucket, k, v)
+		} else if h, whole := unseal(k, v); whole && string(k) == string(keyHead) && len(h) == 40 {
+			end = binary.BigEndian.Uint64(h)
+		}
+		return nil
+	})
+	return end, err == nil && end >= first-1 && end > 0
 }
 
 func (o *Outbox) remember(t punch.Tap, seq uint64) {

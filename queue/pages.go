@@ -55,6 +55,7 @@ type pageFile struct {
 	seen     map[uint64]bool
 	window   []byte // of the file, from the page windowAt on
 	windowAt uint64
+	only     func(bucket []byte) bool // nil, or which buckets to walk into
 }
 
 // windowPages are read at once: a log's pages lie mostly one behind the other.
@@ -70,7 +71,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pageFile{path: path, f: f, size: st.Size()}
+	p := &pageFile{path: path, f: f, size: st.Size(), seen: map[uint64]bool{}}
 	if p.size == 0 {
 		return nil, p.damage("the file is empty")
 	}
@@ -104,7 +105,6 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if p.pages > uint64(p.size)/PageSize {
 		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*PageSize)
 	}
-	p.seen = make(map[uint64]bool, p.pages)
 	return p, nil
 }
 
@@ -121,7 +121,31 @@ func CheckFile(path string) error {
 	if err != nil {
 		return err
 	}
+	p.seen = make(map[uint64]bool, p.pages)
 	return p.walk(p.root, nil, span{}, 0, nil)
+}
+
+// glance visits what a segment holds beside its records, its receipts and its
+// parked punches, and reads the pages of that alone.
+func glance(path string, fn visitor) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := openPages(path, f)
+	if err != nil {
+		return err
+	}
+	p.window = make([]byte, 0, 4*PageSize)
+	p.only = func(bucket []byte) bool {
+		switch string(bucket) {
+		case string(bktMeta), string(bktLinks), string(bktBoots), string(bktTimes):
+			return true
+		}
+		return false
+	}
+	return p.walk(p.root, nil, span{}, 0, fn)
 }
 
 // tornMeta reports whether one of the two meta pages is damaged, so that bbolt
@@ -181,7 +205,7 @@ func (p *pageFile) raw(id uint64) ([]byte, error) {
 	if p.window == nil {
 		p.window = make([]byte, windowPages*PageSize)
 	}
-	n := min(windowPages, p.pages-id) * PageSize
+	n := min(uint64(cap(p.window)), (p.pages-id)*PageSize)
 	p.windowAt, p.window = id, p.window[:n]
 	if _, err := p.f.ReadAt(p.window, int64(id)*PageSize); err == nil {
 		return p.window[:PageSize], nil
@@ -283,6 +307,9 @@ func (p *pageFile) elements(b []byte, id uint64, bucket []byte, keys span, depth
 		case ef == bucketFlag:
 			if len(v) < pageHeader {
 				return p.damage("page %d: bucket %q is too short", id, k)
+			}
+			if bucket == nil && p.only != nil && !p.only(k) {
+				continue
 			}
 			var err error
 			if root := le.Uint64(v); root != 0 {

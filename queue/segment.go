@@ -225,7 +225,7 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 			}
 		}
 		if len(c.times) > 0 {
-			b, err := tx.CreateBucket(bktTimes)
+			b, err := ownPage(tx, bktTimes)
 			if err != nil {
 				return err
 			}

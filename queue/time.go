@@ -38,19 +38,6 @@ func decodeDecision(b []byte) (decision, bool) {
 	return d, v == 1 && !s.bad && len(s.b) == 0
 }
 
-// loadTimes reads what one segment knows of decisions.
-func (o *Outbox) loadTimes(tx *bolt.Tx) {
-	if b := tx.Bucket(bktTimes); b != nil {
-		b.ForEach(func(k, v []byte) error {
-			v, ok := unseal(k, v)
-			if d, whole := decodeDecision(v); ok && whole && len(k) == 8 {
-				o.times[binary.BigEndian.Uint64(k)] = d
-			}
-			return nil
-		})
-	}
-}
-
 // Why a time is not settled.
 var (
 	// ErrTimeKnown: the punch has its time; there is nothing to decide.
