@@ -214,7 +214,7 @@ func defaultDestination(driver string) destinationConfig {
 	case "signin":
 		paths := signin.DefaultPaths()
 		return destinationConfig{
-			Driver: driver, CallsPerSecond: 5, Batch: 50, Statuses: all, Mode: "off",
+			Driver: driver, CallsPerSecond: 5, Batch: 1, Statuses: all, Mode: "off",
 			LoginPath: paths.Login, LogoutPath: paths.Logout, PunchPath: paths.Punch, TodayPath: paths.Today, RecordsPath: paths.Records,
 			TokenTransport: "bearer", GroupID: "login",
 		}
@@ -551,6 +551,7 @@ func (v *destinationConfig) readSignin(s *section, required func(key string, dst
 	}
 	s.baseURL("base_url", &v.BaseURL)
 	if v.Mode == "off" {
+		v.Batch = mostSigninBatch // skipping is no call, only a receipt
 		s.text("user_id", &v.UserID)
 		s.text("password_file", &v.SecretFile)
 	} else {
@@ -1433,7 +1434,7 @@ token_transport  = "bearer"         # bearer, header:<Name>, body:token_key or n
 group_id         = "login"          # login: what the login returned; user: the same as user_id
 tolerant         = false            # true: read answers with commas before closing brackets
 calls_per_second = 5                # 一次一筆 a call is one punch
-batch            = 50               # punches between two receipts, 1 to 500
+batch            = 1                # 每幾筆存一次回條 punches between two receipts: so many may go out twice after a power cut
 statuses         = ["in", "out", "go-out", "return"]
 ca_file          = ""
 `

@@ -412,10 +412,10 @@ func TestSecretIsReadWithoutItsLineEnd(t *testing.T) {
 func TestASigninThatIsOffNeedsNothing(t *testing.T) {
 	c := parse(t, top+"[[destination]]\nname = \"signin\"\ndriver = \"signin\"\n"+strings.Replace(toSignin, `"signin"`, `"signin2"`, 1))
 	off, on := c.Destinations[0], c.Destinations[1]
-	if off.Mode != "off" || off.CallsPerSecond != 5 || off.TokenTransport != "bearer" || off.PunchPath != "/api/public/signin" || off.secretWanted() {
+	if off.Mode != "off" || off.Batch != 500 || off.CallsPerSecond != 5 || off.TokenTransport != "bearer" || off.PunchPath != "/api/public/signin" || off.secretWanted() {
 		t.Errorf("%+v", off)
 	}
-	if on.Mode != "service_account" || on.UserID != "svc" || !on.secretWanted() {
+	if on.Mode != "service_account" || on.UserID != "svc" || on.Batch != 1 || !on.secretWanted() {
 		t.Errorf("%+v", on)
 	}
 	if faults, _ := c.checkFiles(); len(faults) != 1 || !strings.Contains(faults[0].msg, "signin2") {

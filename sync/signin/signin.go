@@ -9,13 +9,17 @@
 //	POST /api/public/signin
 //	{"user_id":"11542","group_id":"svc-clock","sign_date":"2022-10-19 10:23:54+08","status":"上班"}
 //
+// There is no batch and no key: offer few punches at a time, since those of a Send
+// that a power cut interrupts go out again.
+//
 // user_id is the roster's signin_id, or the employee number of a person who has
 // none. group_id is what the login returned. sign_date is the instant of the punch
 // in Taiwan's fixed zone, whatever the device's is, for the form has no room for a
 // zone's minutes; fractions of a second are dropped. status is one of 上班, 下班,
-// 外出, 外歸. There is no key of the client's: the system shows the first and the last
-// time of a status and day, so that the same punch again does no harm, and the same
-// punch is the same bytes, whenever it is sent (but for a token in the body).
+// 外出, 外歸. The same punch is the same bytes, whenever it is sent (but for a token in
+// the body); that it arrives again should do no harm, since the system shows the first
+// and the last time of a status and day.
+//
 // [Client.Today], [Client.Records], [Client.Held] and [Client.Logout] are for technicians
 // and for comparing; delivery depends on none of them.
 //
