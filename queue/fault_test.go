@@ -137,6 +137,9 @@ func faultChild(dir string) error {
 				if err := b.Tidy(); err != nil { // it is done in the next round
 					fmt.Fprintln(os.Stderr, "tidy:", err)
 				}
+				if err := b.copyMirror(context.Background()); err != nil { // likewise
+					fmt.Fprintln(os.Stderr, "second copy:", err)
+				}
 			}
 			if i == 17 { // a restart
 				b.Close() // a file that cannot be closed well is closed

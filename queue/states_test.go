@@ -577,7 +577,7 @@ func (p *promises) hear(line string) error {
 }
 
 func statesOptions(dir string) Options {
-	return Options{Dir: filepath.Join(dir, "outbox"), Device: "states", Destinations: []string{"104", "feishu"}, SegmentRecords: 16, ahead: 32 << 10}
+	return Options{Dir: filepath.Join(dir, "outbox"), Mirror: filepath.Join(dir, "mirror"), Device: "states", Destinations: []string{"104", "feishu"}, SegmentRecords: 16, ahead: 32 << 10}
 }
 
 // statesChild is the process that is recorded: a small working day.
@@ -671,6 +671,11 @@ func statesChild(dir string) error {
 		}
 		if rnd.IntN(3) == 0 {
 			if err := b.Tidy(); err != nil {
+				return err
+			}
+		}
+		if rnd.IntN(4) == 0 {
+			if err := b.copyMirror(context.Background()); err != nil {
 				return err
 			}
 		}
