@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"punchclock/device"
+	"punchclock/device/clock"
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 	"punchclock/sync/sandbox"
@@ -109,6 +110,9 @@ func TestDayOfOutageWithARestartInTheMiddleLosesAndDoublesNothing(t *testing.T) 
 		var answers []ui.Result
 		life := func(visits func(tap func(person))) {
 			c := &clockwork{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(), network: net}
+			if c.clock, err = clock.New(clock.Config{Trust: clock.System}); err != nil {
+				t.Fatal(err)
+			}
 			people := &directory{}
 			if c.outbox, err = openOutbox(cfg, c.log, func() punch.Stamp { return punch.Stamp{BootID: [16]byte{7}} }, people); err != nil {
 				t.Fatal(err)

@@ -24,6 +24,8 @@ import (
 	"punchclock/queue"
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
+	"punchclock/sync/feishu"
+	"punchclock/sync/signin"
 )
 
 // Reconciliation compares the log with what the destinations hold, per day. One that
@@ -45,6 +47,11 @@ type ledgerReader interface {
 	// others even beside an error. *drain.Busy inside err asks for quiet.
 	Held(ctx context.Context, employees []string, from, to time.Time) (held []drain.Held, unasked []string, err error)
 }
+
+var (
+	_ ledgerReader = (*feishu.Client)(nil)
+	_ ledgerReader = (*signin.Client)(nil)
+)
 
 const (
 	reconcileSchema = 1
