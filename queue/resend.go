@@ -64,8 +64,12 @@ func (o *Outbox) Resend(dest string, ids ...punch.ID) (int, error) {
 	if len(open) == 0 {
 		return 0, nil
 	}
-	err = o.write(func(tx *bolt.Tx) error { return putParked(tx, dest, open) })
-	if err != nil {
+	// Until memory knows it too, no new segment may be begun: it would not carry it.
+	if err := o.begin(); err != nil {
+		return 0, fmt.Errorf("outbox: resend to %s: %w", dest, err)
+	}
+	defer o.wmu.Unlock()
+	if err := o.update(func(tx *bolt.Tx) error { return putParked(tx, dest, open) }); err != nil {
 		return 0, fmt.Errorf("outbox: resend to %s: %w", dest, err)
 	}
 	n := 0

@@ -115,6 +115,11 @@ func (o *Outbox) SettleTime(id punch.ID, d TimeDecision) (int, error) {
 // putTimes stores decisions and puts back what waits for them, in one commit. A
 // decision that is there already stays.
 func (o *Outbox) putTimes(given map[uint64]decision) error {
+	// Until memory knows it too, no new segment may be begun: it would not carry it.
+	if err := o.begin(); err != nil {
+		return fmt.Errorf("outbox: settle a time: %w", err)
+	}
+	defer o.wmu.Unlock()
 	changed := map[string]map[uint64]parkedEntry{}
 	o.mu.RLock()
 	for dest, c := range o.cursors {
@@ -127,7 +132,7 @@ func (o *Outbox) putTimes(given map[uint64]decision) error {
 		}
 	}
 	o.mu.RUnlock()
-	err := o.write(func(tx *bolt.Tx) error {
+	err := o.update(func(tx *bolt.Tx) error {
 		b, err := ownPage(tx, bktTimes)
 		if err != nil {
 			return err
