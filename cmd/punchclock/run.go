@@ -59,6 +59,8 @@ type clockwork struct {
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
 
+	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
+
 	reconciler *reconciler
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
@@ -350,11 +352,21 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 // boot becomes known, the punches that were held for it can go.
 func (h *clockwork) clockChanged(r clock.Reading) {
 	h.log.Info("clock", "state", r.State, "error_bound", r.ErrorBound.Round(time.Millisecond))
-	if epoch, _, ok := h.clock.BootEpoch(); ok {
-		if err := h.outbox.SetBootTime(r.BootID, epoch); err != nil {
-			h.log.Error("punches made before the clock was set are still held", "err", err)
-		}
+	if err := h.keepBootTime(); err != nil {
+		h.log.Error("punches made before the clock was set are held until their boot's time can be written down", "err", err)
 	}
+}
+
+// keepBootTime writes down when this boot began, if that is known. It is asked
+// again for as long as the medium refuses.
+func (h *clockwork) keepBootTime() error {
+	epoch, _, ok := h.clock.BootEpoch()
+	if !ok {
+		return nil
+	}
+	err := h.outbox.SetBootTime(h.clock.Now().BootID, epoch)
+	h.bootTimeDue.Store(err != nil)
+	return err
 }
 
 // skewWorth is a difference to a far side's clock that somebody should know of.
@@ -490,6 +502,9 @@ func (h *clockwork) watchHealth(ctx context.Context) error {
 	was := ""
 	for {
 		err := h.checkReady(ctx)
+		if h.bootTimeDue.Load() && h.keepBootTime() == nil {
+			h.log.Info("the boot's time is written down: nothing is held any more")
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -353,6 +353,46 @@ func TestSettlingATimeFromTheCommandLine(t *testing.T) {
 	say(0, "3 records", "verify")
 }
 
+// A medium that fails in the very moment in which the time becomes known must not
+// leave punches held until the next boot.
+func TestBootsTimeIsOfferedAgainWhenTheMediumRefusedIt(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir, &clockCase{})
+		time.Sleep(time.Until(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)))
+		w.tell("boot -3h; wait 10s; tap A; wait 1m")
+		sound := w.house.outbox
+		broken, err := queue.Open(queue.Options{Dir: filepath.Join(t.TempDir(), "other"), Device: "tpe", UnsafeNoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken.Close()
+		w.house.outbox = broken
+		w.tell("ntp; wait 1m")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.house.watchHealth(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !w.house.bootTimeDue.Load() || len(w.tc.Ledger()) != 0 {
+			t.Errorf("due %v, %d sent", w.house.bootTimeDue.Load(), len(w.tc.Ledger()))
+		}
+		cancel()
+		<-done
+		w.house.outbox = sound
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() { done <- w.house.watchHealth(ctx) }()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if l := w.tc.Ledger(); w.house.bootTimeDue.Load() || len(l) != 1 || l[0].CardTime != time.Date(2026, 11, 21, 0, 0, 10, 0, time.UTC).UnixMilli() {
+			t.Errorf("due %v, ledger %+v", w.house.bootTimeDue.Load(), l)
+		}
+		cancel()
+		<-done
+		w.stop()
+	})
+}
+
 // world is a machine with a story: the truth is the bubble's own time.
 type world struct {
 	t   *testing.T
