@@ -68,8 +68,9 @@ const (
 	// inlineMax is bbolt's limit for a bucket inside its parent's page: a quarter of a page.
 	inlineMax = 1024
 	// growBy is how many zeros are written ahead, so that a commit never waits for
-	// the file system to find and journal new space. About 40,000 punches. The next
-	// are written when a quarter of them is left.
+	// the file system to find and journal new space. About 40,000 punches. When a
+	// quarter of them is left the next quarter is written: a tap that comes then
+	// waits for 2 MB, on a slow card some 0.2 s.
 	growBy = 8 << 20
 	// growLeast is what a commit adds by itself when none were written.
 	growLeast = 256 << 10

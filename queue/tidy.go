@@ -85,7 +85,7 @@ func (o *Outbox) tidy() error {
 		return err
 	}
 	if size := fileSize(o.cur.path); size-used < int64(o.opt.ahead/4) {
-		if err := writeAhead(o.cur.path, o.opt.ahead, o.opt.UnsafeNoSync); err != nil {
+		if err := writeAhead(o.cur.path, max(PageSize, o.opt.ahead/4), o.opt.UnsafeNoSync); err != nil {
 			return fmt.Errorf("outbox: write ahead: %w", err)
 		}
 	}
