@@ -44,8 +44,10 @@ cross: ## build for every board, stripped, and weigh
 	  n=$$(stat -c %s $$dir/punchclock); printf '%-14s %9d bytes\n' "$$t" "$$n"; \
 	  [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes"; exit 1; }; done
 
-bench: build ## print the figures: commit and tap against the disk's raw floor, idle cost
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./queue ./cmd/punchclock
+BENCH ?= full
+bench: build ## print the figures beside what is wanted, with slow cards of our own making; as root. BENCH=quick: in a minute
+	BENCH=$(BENCH) $(GO) test -count=1 -timeout 30m -v -run '^TestFigures$$' ./queue
+	$(GO) test -run '^$$' -bench $(if $(filter quick,$(BENCH)),Tap,.) -benchtime 1x -timeout 30m ./cmd/punchclock
 
 N ?= 1000
 durability-kill: ## kill -9 a writing outbox N times: nothing acknowledged may be missing

@@ -205,7 +205,7 @@ func verdicts(from, to int, id string) []punch.Verdict {
 		v := punch.Verdict{ID: punch.NewID("test-1", uint64(seq)), Fate: punch.Accept, Attempts: 1}
 		if id != "" {
 			n, _ := strconv.ParseUint(id, 10, 64)
-			v.Receipt = strconv.FormatUint(n+uint64(seq)*7_340_033+uint64(seq*2654435761%4096), 10)
+			v.Receipt = strconv.FormatUint(n+uint64(seq)*7_340_033+uint64(seq)*2654435761%4096, 10)
 		}
 		out = append(out, v)
 	}
