@@ -628,6 +628,7 @@ func (o *Outbox) healStep() {
 		o.say("punches %d to %d could not be put back from the second copy: %v", h.first, h.last, err)
 		to = h.last
 	}
+	o.wmu.Lock() // the writer reads the list without the other lock
 	o.mu.Lock()
 	if err == nil && len(recs) > 0 {
 		i, _ := slices.BinarySearch(o.firsts, h.first)
@@ -640,6 +641,7 @@ func (o *Outbox) healStep() {
 		o.holes = o.holes[1:]
 	}
 	o.mu.Unlock()
+	o.wmu.Unlock()
 	o.notify()
 }
 
