@@ -346,7 +346,7 @@ func TestEveryFaultOfTheMediumKeepsWhatWasPromised(t *testing.T) {
 		errno, form   string
 		first, stride int
 	}
-	rows := []row{{"EIO", "N", 2, 29}, {"ENOSPC", "N+", 3, 41}, {"EIO", "N..M", 5, 43}, {"KILL", "N", 4, 41}}
+	rows := []row{{"EIO", "N", 2, 47}, {"ENOSPC", "N+", 3, 61}, {"EIO", "N..M", 7, 53}, {"KILL", "N", 4, 59}}
 	calls := faultCalls
 	long := os.Getenv("FAULTS") != ""
 	if long && os.Getenv("FAULTS") != "all" { // some of them
