@@ -72,8 +72,8 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 		case p := <-pins:
 			r.pin(p)
 		case c := <-k.choices:
-			now := k.parts.Clock.Now()
-			r.feed(event{what: evChoose, at: now, stamp: stampOf(now, time.Time{}), kind: c.kind})
+			now, then := r.stamp(time.Now())
+			r.feed(event{what: evChoose, at: now, stamp: then, kind: c.kind})
 			close(c.done)
 		case e := <-r.appended:
 			r.done(e)
@@ -192,8 +192,8 @@ func (r *run) done(e event) {
 
 // device turns a reader's event into one for step.
 func (r *run) device(ev device.Event) {
-	e := event{what: evReader, at: r.parts.Clock.Now(), reader: ev.Reader, sign: ev.What, fault: ev.Fault}
-	e.stamp = stampOf(e.at, ev.Last)
+	e := event{what: evReader, reader: ev.Reader, sign: ev.What, fault: ev.Fault}
+	e.at, e.stamp = r.stamp(ev.Last)
 	switch ev.What {
 	case device.Card:
 		badge, err := punch.NewBadge(ev.Medium, ev.Value)
@@ -250,9 +250,9 @@ func (r *run) tell(e event) {
 }
 
 func (r *run) pin(p pinRequest) {
-	now := r.parts.Clock.Now()
+	now, then := r.stamp(p.at)
 	r.feed(event{
-		what: evTap, at: now, stamp: stampOf(now, p.at), reader: PageReader,
+		what: evTap, at: now, stamp: then, reader: PageReader,
 		who: p.who, badge: p.badge, id: r.begin(p.at, p.reply),
 	})
 }
@@ -267,15 +267,20 @@ func (r *run) begin(last time.Time, reply chan<- ui.Result) (id punch.Tap) {
 	return id
 }
 
-// stampOf takes a clock reading back to when something happened, and to the
-// millisecond. A time before the boot is none: it lacks Go's monotonic reading, and
-// the wall clock was set since.
-func stampOf(now punch.Stamp, last time.Time) punch.Stamp {
-	if ago := time.Since(last); ago > 0 && ago <= now.Uptime {
-		now.Wall = now.Wall.Add(-ago)
-		now.Uptime -= ago
+// stamp reads the clock, for now and for when something happened: the reading is
+// taken back by its age, to the millisecond. The age is measured first, so that a
+// moment lost in between makes the punch later, never earlier than the tap. A time
+// before the boot is none: it lacks Go's monotonic reading, and the wall clock was
+// set since.
+func (r *run) stamp(last time.Time) (now, then punch.Stamp) {
+	ago := time.Since(last)
+	now = r.parts.Clock.Now()
+	then = now
+	if ago > 0 && ago <= now.Uptime {
+		then.Wall = then.Wall.Add(-ago)
+		then.Uptime -= ago
 	}
-	now.Wall = now.Wall.Truncate(time.Millisecond)
-	now.Uptime = now.Uptime.Truncate(time.Millisecond)
-	return now
+	then.Wall = then.Wall.Truncate(time.Millisecond)
+	then.Uptime = then.Uptime.Truncate(time.Millisecond)
+	return now, then
 }
