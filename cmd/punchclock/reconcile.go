@@ -607,7 +607,7 @@ func (c *comparison) own(e *entry, unasked bool) {
 	switch {
 	case !c.readBack:
 		if e.state == punch.Delivered && e.resent {
-			c.found(foundResent, e, "sent again because an answer was lost: may be stored twice")
+			c.found(foundResent, e, "sent again because an answer was lost or unclear: may be stored twice")
 		}
 	case e.state != punch.Delivered && e.seen:
 		c.counts.Unsettled++
