@@ -37,6 +37,7 @@ type card struct {
 type cardModel struct {
 	name         string
 	write, flush time.Duration
+	samples      int // of each size: the one in a hundred must not be a handful
 }
 
 const (

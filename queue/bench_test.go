@@ -482,8 +482,8 @@ func (f *figures) settles() {
 // cards measures a punch, and many at once, on slow cards.
 func (f *figures) cards() {
 	for _, m := range []cardModel{
-		{"card 2 ms a write", 2 * time.Millisecond, 0},
-		{"card 6 ms a flush", 200 * time.Microsecond, 6 * time.Millisecond},
+		{"card 2 ms a write", 2 * time.Millisecond, 0, 3000},
+		{"card 6 ms a flush", 200 * time.Microsecond, 6 * time.Millisecond, 1500},
 	} {
 		c, err := newCard(f, &m)
 		if err != nil {
@@ -494,7 +494,7 @@ func (f *figures) cards() {
 			dir := filepath.Join(c.dir, "x")
 			copyDir(f, f.store(n), dir)
 			c.slow(true)
-			f.latencyRow(fmt.Sprintf("a punch, %s, %d stored", m.name, n), dir, n, f.pick(150, 600), 2.1, 2)
+			f.latencyRow(fmt.Sprintf("a punch, %s, %d stored", m.name, n), dir, n, f.pick(150, m.samples), 2.1, 2)
 			c.slow(false)
 			os.RemoveAll(dir)
 		}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -460,5 +461,35 @@ func TestFaultsFindAClockThatTakesAnErrorForASuccess(t *testing.T) {
 	t.Logf("%d of %d runs lost what they had acknowledged", lost, runs)
 	if lost == 0 {
 		t.Error("nothing is lost although every error was taken for a success: the faults prove nothing")
+	}
+}
+
+// A read that fails once says nothing about the file. A page that can never be
+// read again is lost, and the clock starts without it.
+func TestFaultOfAReadIsNoDamageUntilItStays(t *testing.T) {
+	const n = 60
+	run := func(dir, when string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		// Reads of the outbox's file only, and of all threads as one.
+		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-P", segmentPath(dir, 1), "-e", "trace=pread64",
+			"-e", "inject=pread64:error=EIO:when="+when, os.Args[0])
+		cmd.Env = append(os.Environ(), "OUTBOX_CHILD="+dir, "OUTBOX_MODE=open", "GOMAXPROCS=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("reads %s fail: the clock does not start: %v\n%s", when, err, out)
+		}
+		return string(out)
+	}
+	for _, when := range []string{"1", "2", "3", "4"} {
+		dir, _ := filled(t, n)
+		if got := run(dir, when); got != fmt.Sprintf("%d \"\"\n", n) {
+			t.Errorf("read %s failed once: %s", when, got)
+		}
+	}
+	dir, _ := filled(t, n)
+	if got := run(dir, "1..6"); !strings.Contains(got, "cannot be read") || !strings.Contains(got, fmt.Sprintf("%d punches taken over", n)) {
+		t.Errorf("its beginning can never be read: %s", got)
 	}
 }

@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 			err = statesChild(dir)
 		case "fault":
 			err = faultChild(dir)
+		case "open": // once, and tell what had to be mended
+			var b *Outbox
+			if b, err = Open(Options{Dir: dir, Device: "test-1", Destinations: []string{"104", "feishu"}, ahead: 1 << 16}); err == nil {
+				fmt.Printf("%d %q\n", b.Stats().LastSeq, b.Incident())
+				err = b.Close()
+			}
 		default:
 			err = child(dir, os.Getenv("OUTBOX_ACK") == "early")
 		}

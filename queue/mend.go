@@ -3,7 +3,9 @@ package queue
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -363,8 +365,13 @@ func salvageLeaves(path string, f *os.File, fn visitor) {
 	p := &pageFile{path: path, f: f, pageSize: PageSize, seen: map[uint64]bool{}}
 	b := make([]byte, PageSize)
 	for at := int64(0); ; at += PageSize {
-		if n, err := f.ReadAt(b, at); n < PageSize || (err != nil && n == 0) {
+		if _, err := f.ReadAt(b, at); errors.Is(err, io.EOF) {
 			return
+		} else if err != nil {
+			if at > fileSize(path) {
+				return
+			}
+			continue // one that cannot be read must not hide its neighbours
 		}
 		if binary.LittleEndian.Uint16(b[8:]) != leafFlag {
 			continue

@@ -79,8 +79,10 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	found := false
 	for _, at := range []int64{0, PageSize} {
 		b := make([]byte, 80)
-		if _, err := f.ReadAt(b, at); err != nil {
+		if _, err := f.ReadAt(b, at); errors.Is(err, io.EOF) {
 			continue
+		} else if err != nil { // not damage yet: the next read may go well
+			return nil, fmt.Errorf("%s: meta page: %w", path, err)
 		}
 		m := b[pageHeader:]
 		h := fnv.New64a()

@@ -21,7 +21,7 @@ import (
 //
 // An entry holds groups of punches that fared alike. In r/<dest> its key is
 // (lowest sequence number, running number of the entry), both big-endian. It is a
-// byte 2, then for each group
+// byte 1, then for each group
 //
 //	distance   varint: first number, from the last number of the group before (from 0)
 //	length     uvarint: how many punches, minus one
@@ -33,10 +33,7 @@ import (
 //	           2^64, less the number before in this entry
 //
 // Fifty punches that went well are seven bytes; with a far side's record numbers
-// some five more for each. Entries of version 1 hold one batch: a byte 1, uvarint
-// at ms, then groups: uvarint distance (the numbers may only grow), uvarint
-// length minus one, a byte state | 8 if resent, uvarint attempts, then for a
-// group of one receipt, reason and message as texts.
+// some five more for each.
 type receiptGroup struct {
 	first, last uint64
 	punch.Receipt
@@ -62,7 +59,7 @@ func (g *receiptGroup) number() (n uint64, ok bool) {
 }
 
 func encodeReceipts(groups []receiptGroup) []byte {
-	b := []byte{2}
+	b := []byte{1}
 	var prev, number uint64
 	var at int64
 	for i := 0; i < len(groups); {
@@ -120,11 +117,7 @@ var errReceipts = errors.New("receipts entry is damaged")
 
 func decodeReceipts(b []byte) ([]receiptGroup, error) {
 	s := &scan{b: b}
-	switch s.byte() {
-	case 1:
-		return decodeReceipts1(s)
-	case 2:
-	default:
+	if s.byte() != 1 {
 		return nil, errReceipts
 	}
 	var out []receiptGroup
@@ -159,32 +152,6 @@ func decodeReceipts(b []byte) ([]receiptGroup, error) {
 				break
 			}
 		}
-	}
-	if s.bad {
-		return nil, errReceipts
-	}
-	return out, nil
-}
-
-func decodeReceipts1(s *scan) ([]receiptGroup, error) {
-	at := time.UnixMilli(int64(s.uvarint())).UTC()
-	var out []receiptGroup
-	var prev uint64
-	for !s.bad && len(s.b) > 0 {
-		g := receiptGroup{first: prev + s.uvarint()}
-		g.last = g.first + s.uvarint()
-		st := s.byte()
-		g.State, g.Resent = punch.DeliveryState(st&7), st&receiptResent != 0
-		g.Attempts = int(s.uvarint())
-		g.At = at
-		if g.first == g.last {
-			g.Receipt.Receipt, g.Reason, g.Message = s.text(), s.text(), s.text()
-		}
-		if s.bad || g.last < g.first || g.State > punch.Skipped || (len(out) > 0 && g.first <= prev) {
-			return nil, errReceipts
-		}
-		prev = g.last
-		out = append(out, g)
 	}
 	if s.bad {
 		return nil, errReceipts

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"slices"
@@ -13,16 +12,6 @@ import (
 
 	"punchclock/queue/punch"
 )
-
-func TestReceiptsOfVersion1AreStillRead(t *testing.T) {
-	b, _ := hex.DecodeString("01fbd8c1a28c34083101010100090313363730393335393331333639393335363934310000" +
-		"02000201000e656d705f6e6f5f756e6b6e6f776e15e593a1e5b7a5e7b7a8e8999fe4b88de5ad98e59ca8")
-	gs, err := decodeReceipts(b)
-	if err != nil || len(gs) != 3 || gs[0].last != 57 || gs[1].Receipt.Receipt != "6709359313699356941" || !gs[1].Resent ||
-		gs[2].State != punch.Parked || gs[2].Message != "員工編號不存在" || !gs[2].At.Equal(time.UnixMilli(1_790_000_000_123)) {
-		t.Errorf("%+v %v", gs, err)
-	}
-}
 
 func TestReceiptsComeBackAsTheyWereWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -130,7 +131,7 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %s: not the name of a segment", path)
 	}
-	if err := CheckFile(path); err != nil {
+	if err := checkPatiently(path); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -151,6 +152,24 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 		}
 	}
 	return &segment{path: path, first: first, db: db}, nil
+}
+
+// checkPatiently is CheckFile on a medium that may be shaky. A read that fails once
+// says nothing about the file; a part that cannot be read again and again is lost,
+// and the clock has to go on without it.
+func checkPatiently(path string) error {
+	err := CheckFile(path)
+	for range 2 {
+		if !errors.Is(err, syscall.EIO) {
+			return err
+		}
+		time.Sleep(300 * time.Millisecond)
+		err = CheckFile(path)
+	}
+	if errors.Is(err, syscall.EIO) {
+		return &Damage{path, fmt.Sprintf("a part of it cannot be read: %v", err)}
+	}
+	return err
 }
 
 // carry is what a new segment starts with.
