@@ -106,18 +106,6 @@ func (d *desk) calls() int { return len(d.bodies) }
 
 var begin = time.Date(2025, 12, 23, 8, 0, 0, 987_654_321, time.FixedZone("", 8*3600))
 
-// punches makes one punch per number, a minute apart.
-func punches(numbers ...string) []punch.Punch {
-	var ps []punch.Punch
-	for i, n := range numbers {
-		p := punch.Punch{Seq: uint64(i + 1), ID: punch.NewID("lobby", uint64(i+1))}
-		p.Draft = punch.Draft{Kind: punch.Kinds[i%4], Employee: n, Reader: "front", Outcome: punch.Stored,
-			Stamp: punch.Stamp{Wall: begin.Add(time.Duration(i) * time.Minute), Clock: punch.Synced}}
-		ps = append(ps, p)
-	}
-	return ps
-}
-
 // send offers a batch and writes what came of it as "accept accept refuse:reason -",
 // a dash for a punch without a verdict.
 func (d *desk) send(ps []punch.Punch) (string, error) {
@@ -130,35 +118,7 @@ func (d *desk) send(ps []punch.Punch) (string, error) {
 			}
 		}
 	}
-	return fates(d.t, ps, vs), err
-}
-
-func fates(t *testing.T, ps []punch.Punch, vs []punch.Verdict) string {
-	t.Helper()
-	by := map[punch.ID]punch.Verdict{}
-	for _, v := range vs {
-		if _, twice := by[v.ID]; twice {
-			t.Errorf("two verdicts about %s", v.ID)
-		}
-		by[v.ID] = v
-	}
-	var out []string
-	for _, p := range ps {
-		v, ok := by[p.ID]
-		switch {
-		case !ok:
-			out = append(out, "-")
-		case v.Fate == punch.Refuse:
-			out = append(out, "refuse:"+v.Reason)
-		default:
-			out = append(out, v.Fate.String())
-		}
-		delete(by, p.ID)
-	}
-	if len(by) > 0 {
-		t.Errorf("verdicts about punches that were not offered: %v", by)
-	}
-	return strings.Join(out, " ")
+	return draintest.Fates(d.t, ps, vs), err
 }
 
 func (d *desk) want(ps []punch.Punch, want string) {
@@ -167,24 +127,6 @@ func (d *desk) want(ps []punch.Punch, want string) {
 	if got != want || err != nil {
 		d.t.Fatalf("got %q, %v; want %q without an error", got, err, want)
 	}
-}
-
-// kindOf names the kind of an error: denied:state, busy:wait, outage or "".
-func kindOf(err error) string {
-	var denied *token.Denied
-	var busy *drain.Busy
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &denied):
-		if denied.Hint == "" {
-			return "denied without a hint"
-		}
-		return "denied:" + denied.State
-	case errors.As(err, &busy):
-		return "busy:" + busy.After.String()
-	}
-	return "outage"
 }
 
 func (d *desk) ledger() string {
@@ -197,7 +139,7 @@ func (d *desk) ledger() string {
 
 func TestAPunchGoesOutAsAFlow(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "000123")
+		ps := draintest.Numbered(begin, "A0001", "000123")
 		ps[1].Stamp.Wall = time.UnixMilli(1766448000000 + 999)
 		d.want(ps, "accept accept")
 		const want = `{"flow_records":[` +
@@ -223,7 +165,7 @@ func TestAPunchGoesOutAsAFlow(t *testing.T) {
 
 func TestTheFourKindsAreInTheComment(t *testing.T) {
 	onDesk(t, func(c *Config) { c.FieldOut = true }, func(d *desk) {
-		ps := punches("P1", "P2", "P3", "P4", "P5")
+		ps := draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5")
 		ps[4].Kind = 0
 		d.want(ps, "accept accept accept accept accept")
 		for i, want := range []string{"上班", "下班", "外出", "外歸", "打卡"} {
@@ -243,7 +185,7 @@ func TestTheRostersFeishuIDWhereConfigured(t *testing.T) {
 		c.EmployeeType, c.CreatorID = EmployeeID, "ou-boss"
 		c.People = func(n string) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
 	}, func(d *desk) {
-		d.want(punches("P1", "P2", "P3", "P4"), "accept refuse:no_feishu_id refuse:emp_no_invalid refuse:no_feishu_id")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4"), "accept refuse:no_feishu_id refuse:emp_no_invalid refuse:no_feishu_id")
 		if f := d.cloud.Ledger()[0]; f.EmployeeType != "employee_id" || f.Flow.UserID != "ou-P1" || f.Flow.CreatorID != "ou-boss" {
 			t.Errorf("%+v", f)
 		}
@@ -252,7 +194,7 @@ func TestTheRostersFeishuIDWhereConfigured(t *testing.T) {
 
 func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("", " ", "P\xff1", "P1", "P2", "P3")
+		ps := draintest.Numbered(begin, "", " ", "P\xff1", "P1", "P2", "P3")
 		ps[3].Stamp.Wall = time.Date(1970, 1, 1, 0, 5, 0, 0, time.UTC)
 		ps[4].Stamp.Wall = time.Unix(1640966399, 999e6)
 		ps[5].Stamp.Wall = time.Unix(10_000_000_000, 0)
@@ -260,7 +202,7 @@ func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 		if n := len(d.cloud.Calls()); n != 0 {
 			t.Errorf("%d calls for nothing", n)
 		}
-		p := punches("P1")
+		p := draintest.Numbered(begin, "P1")
 		p[0].Stamp.Wall = time.Unix(1640966400, 0)
 		d.want(p, "accept")
 	})
@@ -269,9 +211,9 @@ func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 func TestAResendIsByteForByteTheSameAndStoredOnce(t *testing.T) {
 	for _, dup := range []string{sandbox.DuplicatesSameRecord, sandbox.DuplicatesExists} {
 		onDesk(t, nil, func(d *desk) {
-			ps := punches("A0001", "000123", "119008")
+			ps := draintest.Numbered(begin, "A0001", "000123", "119008")
 			d.faults(func(f *sandbox.FeishuFaults) { f.CommitThenDrop, f.Duplicates = 1, dup })
-			if got, err := d.send(ps); got != "- - -" || kindOf(err) != "outage" {
+			if got, err := d.send(ps); got != "- - -" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("lost answer: %q, %v", got, err)
 			}
 			d.want(ps, "accept accept accept")
@@ -291,7 +233,7 @@ func TestTheRecordIDIsTheReceiptAndMayBeMissing(t *testing.T) {
 	} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.FeishuFaults) { f.RecordIDs = how })
-			vs, err := d.client.Send(context.Background(), punches("P1", "P2"))
+			vs, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1", "P2"))
 			if err != nil || len(vs) != 2 || vs[1].Fate != punch.Accept || vs[1].Receipt != want {
 				t.Errorf("%s: %+v, %v; want the receipt %q", how, vs, err, want)
 			}
@@ -376,9 +318,9 @@ func TestEveryCodeHasItsMeaning(t *testing.T) {
 						f.AnswerNext, f.Answer = -1, answer
 					}
 				})
-				vs, err := d.client.Send(context.Background(), punches("P2"))
-				got := fates(t, punches("P2"), vs)
-				if kind := kindOf(err); kind != "" {
+				vs, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P2"))
+				got := draintest.Fates(t, draintest.Numbered(begin, "P2"), vs)
+				if kind := draintest.KindOf(err); kind != "" {
 					if got != "-" {
 						t.Errorf("%q beside the error %v", got, err)
 					}
@@ -391,10 +333,10 @@ func TestEveryCodeHasItsMeaning(t *testing.T) {
 					t.Errorf("message %q", vs[0].Message)
 				}
 				if c.poison {
-					d.want(punches("P1", "P2", "P3", "P4"), "accept "+c.want+" accept accept")
+					d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4"), "accept "+c.want+" accept accept")
 					return
 				}
-				if got, err := d.send(punches("P1", "P2", "P3", "P4")); strings.Trim(got, "- ") != "" || kindOf(err) == "" {
+				if got, err := d.send(draintest.Numbered(begin, "P1", "P2", "P3", "P4")); strings.Trim(got, "- ") != "" || draintest.KindOf(err) == "" {
 					t.Errorf("a batch: %q, %v; want every punch kept", got, err)
 				}
 				// Nothing was lost by it.
@@ -402,7 +344,7 @@ func TestEveryCodeHasItsMeaning(t *testing.T) {
 				d.client.Reset()
 				time.Sleep(2 * time.Hour)
 				for range 9 {
-					if got, _ = d.send(punches("P1", "P2", "P3", "P4")); got == "accept accept accept accept" {
+					if got, _ = d.send(draintest.Numbered(begin, "P1", "P2", "P3", "P4")); got == "accept accept accept accept" {
 						return
 					}
 				}
@@ -427,19 +369,19 @@ func TestWithoutACodeTheStatusDecides(t *testing.T) {
 			d.faults(func(f *sandbox.FeishuFaults) {
 				f.FailNext, f.FailStatus, f.FailOn, f.RetryAfter = -1, c.status, sandbox.OnBusiness, "5"
 			})
-			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != c.want {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != c.want {
 				t.Errorf("%d: %q, %v; want %s", c.status, got, err, c.want)
 			}
 		})
 	}
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.HTMLNext, f.FailOn = -1, sandbox.OnBusiness })
-		if got, err := d.send(punches("P1", "P2")); got != "- -" || kindOf(err) != "outage" {
+		if got, err := d.send(draintest.Numbered(begin, "P1", "P2")); got != "- -" || draintest.KindOf(err) != "outage" {
 			t.Errorf("a portal's page: %q, %v", got, err)
 		}
 	})
 	onDesk(t, func(c *Config) { c.BaseURL = "https://feishu.invalid/feishu" }, func(d *desk) {
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "base_url") {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "base_url") {
 			t.Errorf("a wrong path: %q, %v", got, err)
 		}
 	})
@@ -449,7 +391,7 @@ func TestOneBadRecordIsFoundBySplitting(t *testing.T) {
 	for _, storeGood := range []bool{false, true} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.FeishuFaults) { f.StoreGood, f.Duplicates = storeGood, sandbox.DuplicatesExists })
-			d.want(punches("P1", "P2", "P3", "NOBODY", "P5", "P6", "P7", "P8"), "accept accept accept refuse:unknown_user accept accept accept accept")
+			d.want(draintest.Numbered(begin, "P1", "P2", "P3", "NOBODY", "P5", "P6", "P7", "P8"), "accept accept accept refuse:unknown_user accept accept accept accept")
 			if len(d.cloud.Ledger()) != 7 {
 				t.Errorf("ledger %q", d.ledger())
 			}
@@ -462,11 +404,11 @@ func TestNoRowAffectedIsTriedFiveTimesThenParked(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.Poison = map[string]sandbox.Refusal{"P2": answer} })
 		for range 4 {
-			if got, err := d.send(punches("P2")); got != "-" || kindOf(err) != "outage" {
+			if got, err := d.send(draintest.Numbered(begin, "P2")); got != "-" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
-		d.want(punches("P2"), "refuse:no_row_affected")
+		d.want(draintest.Numbered(begin, "P2"), "refuse:no_row_affected")
 		if len(d.client.tries) != 0 {
 			t.Error("the tries of a settled punch are remembered")
 		}
@@ -475,28 +417,28 @@ func TestNoRowAffectedIsTriedFiveTimesThenParked(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.Poison = map[string]sandbox.Refusal{"P2": answer} })
 		for range 4 {
-			if got, err := d.send(punches("P1", "P2", "P3")); got != "- - -" || kindOf(err) != "outage" {
+			if got, err := d.send(draintest.Numbered(begin, "P1", "P2", "P3")); got != "- - -" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
-		d.want(punches("P1", "P2", "P3"), "accept refuse:no_row_affected accept")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3"), "accept refuse:no_row_affected accept")
 	})
 	// It passes by itself: nothing is counted against the punch later.
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext, f.Answer = 4, answer })
 		for range 4 {
-			d.send(punches("P1"))
+			d.send(draintest.Numbered(begin, "P1"))
 		}
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 	// Other answers in between are not counted.
 	onDesk(t, nil, func(d *desk) {
 		for range 20 {
 			d.faults(func(f *sandbox.FeishuFaults) { f.Down = true })
-			d.send(punches("P1"))
+			d.send(draintest.Numbered(begin, "P1"))
 		}
 		d.faults(func(f *sandbox.FeishuFaults) { f.Down, f.AnswerNext, f.Answer = false, -1, answer })
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
@@ -507,10 +449,10 @@ func TestOneRecordThatMakesSystemErrorsIsParkedAndOthersGoOn(t *testing.T) {
 		answer := sandbox.Refusal{Status: status, Code: 1225000, Msg: "internal server error"}
 		for bad := range 8 {
 			onDesk(t, nil, func(d *desk) {
-				ps := punches("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
+				ps := draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
 				d.faults(func(f *sandbox.FeishuFaults) { f.Poison = map[string]sandbox.Refusal{ps[bad].Employee: answer} })
 				for range 2 {
-					if got, err := d.send(ps); got != "- - - - - - - -" || kindOf(err) != "outage" {
+					if got, err := d.send(ps); got != "- - - - - - - -" || draintest.KindOf(err) != "outage" {
 						t.Fatalf("%q, %v", got, err)
 					}
 				}
@@ -527,17 +469,17 @@ func TestASystemErrorOfFeishuItselfParksNothing(t *testing.T) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext = -1 })
 		var ps []punch.Punch
 		for range 50 {
-			ps = append(ps, punches("P1")[0])
+			ps = append(ps, draintest.Numbered(begin, "P1")[0])
 		}
 		for i := range ps {
 			ps[i].ID = punch.NewID("lobby", uint64(i+1))
 		}
 		for i := range 20 {
-			if vs, err := d.client.Send(context.Background(), ps); len(vs) != 0 || kindOf(err) != "outage" {
+			if vs, err := d.client.Send(context.Background(), ps); len(vs) != 0 || draintest.KindOf(err) != "outage" {
 				t.Fatalf("round %d: %v, %v", i, vs, err)
 			}
 			// A single one as well, however often.
-			if vs, err := d.client.Send(context.Background(), ps[:1]); len(vs) != 0 || kindOf(err) != "outage" {
+			if vs, err := d.client.Send(context.Background(), ps[:1]); len(vs) != 0 || draintest.KindOf(err) != "outage" {
 				t.Fatalf("round %d: %v, %v", i, vs, err)
 			}
 		}
@@ -559,11 +501,11 @@ func TestASystemErrorOfFeishuItselfParksNothing(t *testing.T) {
 			f.Poison = map[string]sandbox.Refusal{"P1": {Status: 500, Code: 1225000, Msg: "x"}}
 		})
 		for range 5 {
-			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
-		d.want(punches("P1", "P2"), "refuse:system_error accept")
+		d.want(draintest.Numbered(begin, "P1", "P2"), "refuse:system_error accept")
 	})
 }
 
@@ -576,7 +518,7 @@ func TestManyRecordsThatMakeSystemErrorsAreParkedAmongOthers(t *testing.T) {
 			if i%9 == 0 {
 				n, fate = "P2", "refuse:system_error"
 			}
-			p := punches(n)[0]
+			p := draintest.Numbered(begin, n)[0]
 			p.ID = punch.NewID("lobby", uint64(i+1))
 			ps, want = append(ps, p), append(want, fate)
 		}
@@ -589,7 +531,7 @@ func TestManyRecordsThatMakeSystemErrorsAreParkedAmongOthers(t *testing.T) {
 	})
 	// That Feishu has a record already shows as well that it works.
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("P1", "P2")
+		ps := draintest.Numbered(begin, "P1", "P2")
 		d.want(ps[1:], "accept")
 		d.faults(func(f *sandbox.FeishuFaults) {
 			f.Duplicates = sandbox.DuplicatesExists
@@ -604,7 +546,7 @@ func TestManyRecordsThatMakeSystemErrorsAreParkedAmongOthers(t *testing.T) {
 func TestTheTriesOfForgottenPunchesAreBounded(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext = -1 })
-		p := punches("P1")
+		p := draintest.Numbered(begin, "P1")
 		for i := range 2 * triesKept {
 			p[0].ID = punch.NewID("lobby", uint64(i))
 			d.client.Send(context.Background(), p)
@@ -620,7 +562,7 @@ func TestTooMuchFlowMakesSmallerCallsAndRefusesNothing(t *testing.T) {
 		d.faults(func(f *sandbox.FeishuFaults) {
 			f.AnswerNext, f.Answer = 2, sandbox.Refusal{Code: 1220600, Msg: "operate too much flow"}
 		})
-		d.want(punches("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"), "accept accept accept accept accept accept accept accept")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"), "accept accept accept accept accept accept accept accept")
 		if d.calls() != 2+4 || d.client.size != 2 {
 			t.Errorf("%d calls, size %d", d.calls(), d.client.size)
 		}
@@ -628,7 +570,7 @@ func TestTooMuchFlowMakesSmallerCallsAndRefusesNothing(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		var ps []punch.Punch
 		for i := range 120 {
-			p := punches("P1")[0]
+			p := draintest.Numbered(begin, "P1")[0]
 			p.ID = punch.NewID("lobby", uint64(i+1))
 			ps = append(ps, p)
 		}
@@ -652,14 +594,14 @@ func TestTheRateLimitIsObeyed(t *testing.T) {
 		{429, 7, true, "busy:0s"},
 	} {
 		onDesk(t, nil, func(d *desk) {
-			d.want(punches("A0001"), "accept")
+			d.want(draintest.Numbered(begin, "A0001"), "accept")
 			d.faults(func(f *sandbox.FeishuFaults) {
 				f.LimitNext, f.RateStatus, f.RateReset, f.RateNoHeader = 1, c.status, c.reset, c.noHeader
 			})
-			if got, err := d.send(punches("P1", "P2")); got != "- -" || kindOf(err) != c.want {
+			if got, err := d.send(draintest.Numbered(begin, "P1", "P2")); got != "- -" || draintest.KindOf(err) != c.want {
 				t.Errorf("%+v: %q, %v", c, got, err)
 			}
-			d.want(punches("P1", "P2"), "accept accept")
+			d.want(draintest.Numbered(begin, "P1", "P2"), "accept accept")
 		})
 	}
 	a := answer{header: http.Header{}}
@@ -681,7 +623,7 @@ func TestTheRateLimitIsObeyed(t *testing.T) {
 func TestTheTokenCallIsLimitedToo(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.LimitNext, f.RateReset = 1, 9 })
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "busy:9s" {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "busy:9s" {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
@@ -689,10 +631,10 @@ func TestTheTokenCallIsLimitedToo(t *testing.T) {
 
 func TestAUsedUpQuotaIsProbedOnceAnHour(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("A0001"), "accept")
+		d.want(draintest.Numbered(begin, "A0001"), "accept")
 		d.faults(func(f *sandbox.FeishuFaults) { f.QuotaExceeded = true })
 		for range 24 { // two hours and a bit
-			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "quota") {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "quota") {
 				t.Fatalf("%q, %v", got, err)
 			}
 			d.client.Reset() // as the worker does before each probe
@@ -703,14 +645,14 @@ func TestAUsedUpQuotaIsProbedOnceAnHour(t *testing.T) {
 		}
 		d.faults(func(f *sandbox.FeishuFaults) { f.QuotaExceeded = false })
 		time.Sleep(time.Hour)
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
 func TestARefusedAddressTellsWhatToDo(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.IPRefused = true })
-		_, err := d.send(punches("P1"))
+		_, err := d.send(draintest.Numbered(begin, "P1"))
 		var denied *token.Denied
 		if !errors.As(err, &denied) || !strings.Contains(denied.Hint, "token works, imports refused: add this site's public IPv4 to the app's IP allow-list") ||
 			!strings.Contains(err.Error(), "ip_not_allowed") {
@@ -722,7 +664,7 @@ func TestARefusedAddressTellsWhatToDo(t *testing.T) {
 func TestAMissingScopeIsNamed(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.ScopeMissing = "attendance:task:write" })
-		_, err := d.send(punches("P1"))
+		_, err := d.send(draintest.Numbered(begin, "P1"))
 		var denied *token.Denied
 		if !errors.As(err, &denied) || !strings.Contains(denied.Hint, "attendance:task:write") {
 			t.Errorf("%v", err)
@@ -735,9 +677,9 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 	for _, status := range []int{400, 200} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.FeishuFaults) { f.TokenRefusalStatus = status })
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			d.cloud.Revoke()
-			d.want(punches("P2", "P3"), "accept accept")
+			d.want(draintest.Numbered(begin, "P2", "P3"), "accept accept")
 			if d.calls() != 3 || len(d.tokenRq) != 2 || !bytes.Equal(d.bodies[1], d.bodies[2]) {
 				t.Errorf("%d calls, %d token calls", d.calls(), len(d.tokenRq))
 			}
@@ -747,11 +689,11 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 
 func TestTheSameTokenAgainDoesNotLoop(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.FeishuFaults) { f.KeepRevokedToken = true })
 		d.cloud.Revoke()
 		for range 10 {
-			if got, err := d.send(punches("P2")); got != "-" || kindOf(err) != "denied:auth_failed" {
+			if got, err := d.send(draintest.Numbered(begin, "P2")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
@@ -760,20 +702,20 @@ func TestTheSameTokenAgainDoesNotLoop(t *testing.T) {
 		}
 		d.faults(func(f *sandbox.FeishuFaults) { f.KeepRevokedToken = false })
 		d.client.Reset()
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 	})
 }
 
 func TestATokenIsRenewedWhereFeishuGivesANewOne(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		time.Sleep(2*time.Hour - 10*time.Minute - time.Second)
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 		if len(d.tokenRq) != 1 {
 			t.Errorf("%d token calls more than 10 minutes before the end", len(d.tokenRq))
 		}
 		time.Sleep(2 * time.Second)
-		d.want(punches("P3"), "accept")
+		d.want(draintest.Numbered(begin, "P3"), "accept")
 		if len(d.tokenRq) != 2 || d.cloud.Counters().TokensIssued != 2 {
 			t.Errorf("%d token calls, %d tokens", len(d.tokenRq), d.cloud.Counters().TokensIssued)
 		}
@@ -816,8 +758,8 @@ func TestTheTokenCallsAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &desk{t: t, secret: "s3cret-of-feishu"}
 				d.client = d.open(c.reply, nil)
-				got, err := d.send(punches("P1"))
-				if got != "-" || kindOf(err) != c.want {
+				got, err := d.send(draintest.Numbered(begin, "P1"))
+				if got != "-" || draintest.KindOf(err) != c.want {
 					t.Errorf("%q, %v; want %s", got, err, c.want)
 				}
 				var denied *token.Denied
@@ -846,7 +788,7 @@ func TestALongTokenFits(t *testing.T) {
 			}
 			io.WriteString(w, `{"code":0}`)
 		}), nil)
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
@@ -854,15 +796,15 @@ func TestACorrectedSecretIsUsedWithoutARestart(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		right := d.secret
 		d.secret = "old-secret"
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:auth_failed" {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" {
 			t.Fatalf("%q, %v", got, err)
 		}
 		d.secret = right + "\n"
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:auth_failed" || len(d.tokenRq) != 1 {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" || len(d.tokenRq) != 1 {
 			t.Fatalf("the far side is hammered: %q, %v, %d token calls", got, err, len(d.tokenRq))
 		}
 		d.client.Reset()
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		if !slices.Equal(d.tokens, []string{"denied", "ok"}) {
 			t.Errorf("token refreshes %q", d.tokens)
 		}
@@ -871,28 +813,28 @@ func TestACorrectedSecretIsUsedWithoutARestart(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		right := d.secret
 		d.secret = "old-secret"
-		d.send(punches("P1"))
+		d.send(draintest.Numbered(begin, "P1"))
 		d.secret = right
 		time.Sleep(5*time.Minute + time.Second)
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
 func TestASecretThatCannotBeReadIsAMisconfiguration(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.secrets = errors.New("open feishu-secret: no such file")
-		got, err := d.send(punches("P1"))
-		if got != "-" || kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "app_secret_file") {
+		got, err := d.send(draintest.Numbered(begin, "P1"))
+		if got != "-" || draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "app_secret_file") {
 			t.Errorf("%q, %v", got, err)
 		}
 		d.secrets, d.secret = nil, " \n"
 		d.client.Reset()
-		if got, err := d.client.Send(context.Background(), punches("P1")); len(got) != 0 || kindOf(err) != "denied:misconfigured" {
+		if got, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1")); len(got) != 0 || draintest.KindOf(err) != "denied:misconfigured" {
 			t.Errorf("empty secret: %v, %v", got, err)
 		}
 		d.secrets = &token.Denied{State: token.Misconfigured, Hint: "own words", Err: errors.New("x")}
 		d.client.Reset()
-		if _, err := d.client.Send(context.Background(), punches("P1")); !strings.Contains(err.Error(), "own words") {
+		if _, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1")); !strings.Contains(err.Error(), "own words") {
 			t.Errorf("the hint of the secret's reader is lost: %v", err)
 		}
 		if len(d.tokenRq) != 0 {
@@ -908,7 +850,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 	for fault, want := range map[string]string{"down": "outage", "limit": "busy:9s"} {
 		onDesk(t, nil, func(d *desk) {
-			d.want(punches("A0001"), "accept")
+			d.want(draintest.Numbered(begin, "A0001"), "accept")
 			n := 0
 			old := d.client.cfg.HTTP.Transport
 			d.client.cfg.HTTP.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -921,8 +863,8 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 				}
 				return old.RoundTrip(r)
 			})
-			ps := punches("NOBODY", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
-			if got, err := d.send(ps); got != "refuse:unknown_user - - - - - - -" || kindOf(err) != want {
+			ps := draintest.Numbered(begin, "NOBODY", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
+			if got, err := d.send(ps); got != "refuse:unknown_user - - - - - - -" || draintest.KindOf(err) != want {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -931,12 +873,12 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 
 func TestASlowAnswerEndsWithTheContext(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.FeishuFaults) { f.SlowBodyMS = 3_600_000 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		start := time.Now()
-		vs, err := d.client.Send(ctx, punches("P2"))
+		vs, err := d.client.Send(ctx, draintest.Numbered(begin, "P2"))
 		if len(vs) != 0 || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 6*time.Second {
 			t.Errorf("%v, %v after %v", vs, err, time.Since(start))
 		}
@@ -946,10 +888,10 @@ func TestASlowAnswerEndsWithTheContext(t *testing.T) {
 func TestAnAnswerCutInTheMiddleIsNotASuccess(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.CutNext = 1 })
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
 			t.Errorf("%q, %v", got, err)
 		}
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
@@ -978,7 +920,7 @@ func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
 					io.WriteString(w, `{"code":0}`)
 				}
 			}), nil)
-			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
 				t.Errorf("%s: %q, %v", at, got, err)
 			}
 		})
@@ -990,7 +932,7 @@ func TestAKickAfterTheSecretWasCorrectedDeliversAtOnce(t *testing.T) {
 		right := d.secret
 		d.secret = "old-secret"
 		log := &draintest.Log{}
-		log.Append(punches("P1", "NOBODY", "P2")...)
+		log.Append(draintest.Numbered(begin, "P1", "NOBODY", "P2")...)
 		w := drain.NewWorker(drain.Config{Name: "feishu", Log: log, Dest: d.client, Logger: slog.New(slog.NewTextHandler(&d.logs, nil))})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
@@ -1015,8 +957,8 @@ func TestAKickAfterTheSecretWasCorrectedDeliversAtOnce(t *testing.T) {
 func TestFeishusLogIDIsLoggedOncePerKindOfRefusal(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.FeishuFaults) { f.AnswerNext = 2 })
-		d.send(punches("P1"))
-		d.send(punches("P1"))
+		d.send(draintest.Numbered(begin, "P1"))
+		d.send(draintest.Numbered(begin, "P1"))
 		if n := strings.Count(d.logs.String(), "log_id="); n != 1 {
 			t.Errorf("log_id is logged %d times:\n%s", n, d.logs.String())
 		}
@@ -1033,7 +975,7 @@ func TestTheFarSidesWordsAreKeptShortAndWhole(t *testing.T) {
 		d.faults(func(f *sandbox.FeishuFaults) {
 			f.Poison = map[string]sandbox.Refusal{"P1": {Code: 1229999, Msg: "一\r\n" + strings.Repeat("拒", 200)}}
 		})
-		vs, err := d.client.Send(context.Background(), punches("P1"))
+		vs, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1"))
 		if err != nil || len(vs) != 1 || vs[0].Message != "1229999 一  "+strings.Repeat("拒", 80) {
 			t.Errorf("%+v, %v", vs, err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
+	"punchclock/sync/drain/draintest"
 	"punchclock/sync/sandbox"
 	"punchclock/sync/token"
 )
@@ -40,7 +41,7 @@ func (d *desk) held(who []string) []drain.Held {
 
 func TestWhatWasDeliveredIsReadBackWithItsIDAndSecond(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "000123")
+		ps := draintest.Numbered(begin, "A0001", "000123")
 		d.want(ps, "accept accept")
 		held := d.held([]string{"A0001", "000123", "119008"})
 		if len(held) != 2 {
@@ -64,7 +65,7 @@ func TestReadingBackAsksForFiftyPeopleACall(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.cloud.SetPeople(nil, true)
 		who := numbers(120)
-		ps := punches(who...)
+		ps := draintest.Numbered(begin, who...)
 		for len(ps) > 0 {
 			d.want(ps[:40], strings.TrimSpace(strings.Repeat("accept ", 40)))
 			ps = ps[40:]
@@ -91,7 +92,7 @@ func TestReadingBackAsksForFiftyPeopleACall(t *testing.T) {
 
 func TestADayReadBackIsHalfOpenAndInSecondsAsText(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "A0001", "A0001", "A0001")
+		ps := draintest.Numbered(begin, "A0001", "A0001", "A0001", "A0001")
 		for i, at := range []time.Time{day.Add(-time.Millisecond), day, day.AddDate(0, 0, 1).Add(-time.Millisecond), day.AddDate(0, 0, 1)} {
 			ps[i].Stamp.Wall = at
 		}
@@ -117,7 +118,7 @@ func TestReadingBackSpeaksOfEmployeeNumbersWhateverIDFeishuHas(t *testing.T) {
 			return punch.Employee{FeishuID: "ou-" + n}, true
 		}
 	}, func(d *desk) {
-		d.want(punches("A0001"), "accept")
+		d.want(draintest.Numbered(begin, "A0001"), "accept")
 		held, unasked, err := d.client.Held(d.t.Context(), []string{"A0001", "stranger"}, day, day.AddDate(0, 0, 1))
 		if err != nil || len(held) != 1 || held[0].Employee != "A0001" || !slices.Equal(unasked, []string{"stranger"}) {
 			t.Errorf("%+v, unasked %q, %v", held, unasked, err)
@@ -157,7 +158,7 @@ func (h *doctor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestSomebodyFeishuDoesNotKnowHidesNobodyElse(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1", "P2", "P3", "P4"), "accept accept accept accept")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4"), "accept accept accept accept")
 		d.client = d.open(&doctor{next: d.cloud, query: func(users []string) string {
 			if slices.Contains(users, "P3") {
 				return `{"code":1220004,"msg":"user_id is not exist or does not have permission"}`
@@ -202,14 +203,14 @@ func TestABrokenListIsAnErrorAndNotAnEmptyDay(t *testing.T) {
 
 func TestAUsedUpQuotaStopsTheReadingAndTheSendingForAnHour(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.FeishuFaults) { f.QuotaExceeded = true })
 		var denied *token.Denied
 		held, unasked, err := d.client.Held(d.t.Context(), numbers(120), day, day.AddDate(0, 0, 1))
 		if !errors.As(err, &denied) || len(held) > 0 || len(unasked) != 120 {
 			t.Fatalf("%d held, %d unasked, %v", len(held), len(unasked), err)
 		}
-		if _, err := d.client.Send(d.t.Context(), punches("P2")); !errors.As(err, &denied) {
+		if _, err := d.client.Send(d.t.Context(), draintest.Numbered(begin, "P2")); !errors.As(err, &denied) {
 			t.Errorf("sending: %v", err)
 		}
 		if n := d.calls(); n != 2 {
@@ -227,7 +228,7 @@ func TestReadingBackTellsHowLongFeishuWantsQuietAndWhatWasReadBefore(t *testing.
 	onDesk(t, nil, func(d *desk) {
 		d.cloud.SetPeople(nil, true)
 		who := numbers(60)
-		d.want(punches(who[0]), "accept")
+		d.want(draintest.Numbered(begin, who[0]), "accept")
 		n := 0
 		d.client = d.open(&doctor{next: d.cloud, query: func([]string) string {
 			if n++; n == 2 {
@@ -245,7 +246,7 @@ func TestReadingBackTellsHowLongFeishuWantsQuietAndWhatWasReadBefore(t *testing.
 
 func TestReadingBackReplacesARefusedTokenOnce(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.cloud.Revoke()
 		if held := d.held([]string{"P1"}); len(held) != 1 {
 			t.Errorf("%+v", held)
@@ -270,7 +271,7 @@ func TestReadingAndSendingAtOnce(t *testing.T) {
 			}
 		})
 		for range 20 {
-			d.client.Send(d.t.Context(), punches("P1"))
+			d.client.Send(d.t.Context(), draintest.Numbered(begin, "P1"))
 		}
 		wg.Wait()
 		if n := len(d.cloud.Ledger()); n != 1 {

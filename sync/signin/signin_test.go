@@ -129,18 +129,6 @@ func (d *desk) punches() (out []string) {
 
 var begin = time.Date(2025, 12, 23, 8, 0, 0, 987_654_321, time.FixedZone("", 5*3600+1800))
 
-// punches makes one punch per number, a minute apart.
-func punches(numbers ...string) []punch.Punch {
-	var ps []punch.Punch
-	for i, n := range numbers {
-		p := punch.Punch{Seq: uint64(i + 1), ID: punch.NewID("lobby", uint64(i+1))}
-		p.Draft = punch.Draft{Kind: punch.Kinds[i%4], Employee: n, Reader: "front", Outcome: punch.Stored,
-			Stamp: punch.Stamp{Wall: begin.Add(time.Duration(i) * time.Minute), Clock: punch.Synced}}
-		ps = append(ps, p)
-	}
-	return ps
-}
-
 // send offers a batch and writes what came of it as "accept refuse:reason -".
 func (d *desk) send(ps []punch.Punch) (string, error) {
 	d.t.Helper()
@@ -151,7 +139,7 @@ func (d *desk) send(ps []punch.Punch) (string, error) {
 	for _, v := range vs {
 		d.holdsNothing(v.Message)
 	}
-	return fates(d.t, ps, vs), err
+	return draintest.Fates(d.t, ps, vs), err
 }
 
 // holdsNothing checks a text that may be logged or shown.
@@ -162,34 +150,6 @@ func (d *desk) holdsNothing(s string) {
 			d.t.Errorf("%q holds %q", s, bad)
 		}
 	}
-}
-
-func fates(t *testing.T, ps []punch.Punch, vs []punch.Verdict) string {
-	t.Helper()
-	by := map[punch.ID]punch.Verdict{}
-	for _, v := range vs {
-		by[v.ID] = v
-	}
-	if len(by) != len(vs) {
-		t.Errorf("two verdicts about a punch: %v", vs)
-	}
-	var out []string
-	for _, p := range ps {
-		v, ok := by[p.ID]
-		switch {
-		case !ok:
-			out = append(out, "-")
-		case v.Fate == punch.Refuse:
-			out = append(out, "refuse:"+v.Reason)
-		default:
-			out = append(out, v.Fate.String())
-		}
-		delete(by, p.ID)
-	}
-	if len(by) > 0 {
-		t.Errorf("verdicts about punches that were not offered: %v", by)
-	}
-	return strings.Join(out, " ")
 }
 
 func (d *desk) want(ps []punch.Punch, want string) {
@@ -203,27 +163,10 @@ func (d *desk) want(ps []punch.Punch, want string) {
 func (d *desk) wantErr(ps []punch.Punch, want string) error {
 	d.t.Helper()
 	got, err := d.send(ps)
-	if strings.Trim(got, "- ") != "" || kindOf(err) != want {
+	if strings.Trim(got, "- ") != "" || draintest.KindOf(err) != want {
 		d.t.Fatalf("got %q, %v; want %s", got, err, want)
 	}
 	return err
-}
-
-func kindOf(err error) string {
-	var denied *token.Denied
-	var busy *drain.Busy
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &denied):
-		if denied.Hint == "" {
-			return "denied without a hint"
-		}
-		return "denied:" + denied.State
-	case errors.As(err, &busy):
-		return "busy:" + busy.After.String()
-	}
-	return "outage"
 }
 
 func (d *desk) ledger() string {
@@ -239,7 +182,7 @@ func TestAPunchGoesOutWithItsStatusInTaiwansTime(t *testing.T) {
 	onDesk(t, func(c *Config) {
 		c.People = func(n string) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
 	}, func(d *desk) {
-		ps := punches("P6", "000123", "A0001", "P1")
+		ps := draintest.Numbered(begin, "P6", "000123", "A0001", "P1")
 		ps[0].Stamp.Wall = time.Unix(1666146234, 999_999_999).UTC()
 		ps[1].Corrected = time.Date(2025, 12, 31, 23, 59, 59, 500e6, taiwan)
 		d.want(ps, "accept accept accept accept")
@@ -269,7 +212,7 @@ func TestAPunchGoesOutWithItsStatusInTaiwansTime(t *testing.T) {
 
 func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("", " ", "P\xff1", "P1", "P2")
+		ps := draintest.Numbered(begin, "", " ", "P\xff1", "P1", "P2")
 		ps[3].Kind = 0
 		ps[4].Stamp.Wall = time.Date(10000, 1, 1, 0, 0, 0, 0, taiwan)
 		d.want(ps, "refuse:emp_no_blank refuse:emp_no_blank refuse:emp_no_invalid refuse:bad_kind refuse:bad_time")
@@ -285,9 +228,9 @@ func TestOffSendsNothingAndSkips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ps := punches("P1", "")
+		ps := draintest.Numbered(begin, "P1", "")
 		vs, err := c.Send(context.Background(), ps)
-		if got := fates(t, ps, vs); got != "skip skip" || err != nil {
+		if got := draintest.Fates(t, ps, vs); got != "skip skip" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 		c.Reset()
@@ -302,7 +245,7 @@ func TestOffSendsNothingAndSkips(t *testing.T) {
 func TestAResendIsByteForByteTheSame(t *testing.T) {
 	for _, dup := range []string{sandbox.DuplicatesStoreOnce, sandbox.DuplicatesConflict} {
 		onDesk(t, nil, func(d *desk) {
-			ps := punches("A0001", "000123", "119008")
+			ps := draintest.Numbered(begin, "A0001", "000123", "119008")
 			d.faults(func(f *sandbox.SigninFaults) { f.Duplicates = dup })
 			d.want(ps[:1], "accept")
 			d.faults(func(f *sandbox.SigninFaults) { f.CommitThenDrop = 1 })
@@ -347,11 +290,11 @@ func TestEveryAnswerToAPunchHasItsMeaning(t *testing.T) {
 					f.Poison = map[string]sandbox.Refusal{"P2": {Status: c.status, Code: c.code, Msg: c.msg}}
 					f.DelayMS = 1000 // two tokens of one second are the same text
 				})
-				ps := punches("P2")
+				ps := draintest.Numbered(begin, "P2")
 				vs, err := d.client.Send(context.Background(), ps)
-				got := fates(t, ps, vs)
+				got := draintest.Fates(t, ps, vs)
 				if err != nil {
-					got = kindOf(err)
+					got = draintest.KindOf(err)
 					d.holdsNothing(err.Error())
 				}
 				if got != c.want || d.made() != c.made {
@@ -361,12 +304,12 @@ func TestEveryAnswerToAPunchHasItsMeaning(t *testing.T) {
 					t.Errorf("message %q, want %q", vs[0].Message, c.message)
 				}
 				if err != nil {
-					if got, _ := d.send(punches("P1", "P2", "P3")); got != "accept - -" && kindOf(err) != "denied:auth_failed" {
+					if got, _ := d.send(draintest.Numbered(begin, "P1", "P2", "P3")); got != "accept - -" && draintest.KindOf(err) != "denied:auth_failed" {
 						t.Errorf("in the middle of a batch: %q", got)
 					}
 					return
 				}
-				d.want(punches("P1", "P2", "P3"), "accept "+c.want+" accept")
+				d.want(draintest.Numbered(begin, "P1", "P2", "P3"), "accept "+c.want+" accept")
 			})
 		})
 	}
@@ -374,27 +317,27 @@ func TestEveryAnswerToAPunchHasItsMeaning(t *testing.T) {
 
 func TestWhatIsNotJSONIsAnOutageWithoutALimit(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.SigninFaults) { f.HTMLNext = -1 })
 		for range 20 {
-			d.wantErr(punches("P2"), "outage")
+			d.wantErr(draintest.Numbered(begin, "P2"), "outage")
 		}
 		d.faults(func(f *sandbox.SigninFaults) { f.HTMLNext, f.FailNext, f.FailStatus = 0, -1, 503 })
 		for range 20 {
-			d.wantErr(punches("P2"), "outage")
+			d.wantErr(draintest.Numbered(begin, "P2"), "outage")
 		}
 		d.faults(func(f *sandbox.SigninFaults) { f.FailNext, f.Down = 0, true })
 		for range 20 {
-			d.wantErr(punches("P2"), "outage")
+			d.wantErr(draintest.Numbered(begin, "P2"), "outage")
 		}
 		d.faults(func(f *sandbox.SigninFaults) { f.Down = false })
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 	})
 }
 
 func TestAnExceptionWith200IsTriedFiveTimesAndThenParked(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("P1", "P2", "P3")
+		ps := draintest.Numbered(begin, "P1", "P2", "P3")
 		d.want(ps[:1], "accept")
 		d.faults(func(f *sandbox.SigninFaults) { f.ExceptionNext = 5 })
 		for range 4 {
@@ -418,9 +361,9 @@ func TestFourExceptionsCostNothing(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.SigninFaults) { f.ExceptionNext = 4 })
 		for range 4 {
-			d.wantErr(punches("P1"), "outage")
+			d.wantErr(draintest.Numbered(begin, "P1"), "outage")
 		}
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
@@ -428,12 +371,12 @@ func TestSomebodyWhoIsNotApprovedHoldsUpNobody(t *testing.T) {
 	for status, reason := range map[int]string{401: "user_not_approved", 400: "http400"} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.SigninFaults) { f.StrangerStatus = status })
-			d.want(punches("NOBODY", "P1", "NOBODY", "P2"), "refuse:"+reason+" accept refuse:"+reason+" accept")
+			d.want(draintest.Numbered(begin, "NOBODY", "P1", "NOBODY", "P2"), "refuse:"+reason+" accept refuse:"+reason+" accept")
 			if n := len(d.logins); n != 1 {
 				t.Errorf("%d logins", n)
 			}
 			d.faults(func(f *sandbox.SigninFaults) { f.NotApproved = []string{"P3"} })
-			d.want(punches("P3", "P4"), "refuse:"+reason+" accept")
+			d.want(draintest.Numbered(begin, "P3", "P4"), "refuse:"+reason+" accept")
 		})
 	}
 }
@@ -442,9 +385,9 @@ func TestATokenThatDiedIsReplacedEvenWhenTheAnswerSpeaksOfThePerson(t *testing.T
 	for _, code := range []int{40100, 40101} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.SigninFaults) { f.TokenCode = code })
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			d.cloud.Revoke()
-			d.want(punches("P2", "P3"), "accept accept")
+			d.want(draintest.Numbered(begin, "P2", "P3"), "accept accept")
 			b := d.punches()
 			if b[1] != b[2] || len(d.logins) != 2 {
 				t.Errorf("%d: %s, %q", code, d.made(), b)
@@ -455,15 +398,15 @@ func TestATokenThatDiedIsReplacedEvenWhenTheAnswerSpeaksOfThePerson(t *testing.T
 
 func TestATokenThatIsRefusedForEverCallsAPerson(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		time.Sleep(time.Second) // two tokens of one second are the same text
 		d.faults(func(f *sandbox.SigninFaults) { f.TokenTransport = "header:X-Other" })
-		err := d.wantErr(punches("P2", "P3"), "denied:auth_failed")
+		err := d.wantErr(draintest.Numbered(begin, "P2", "P3"), "denied:auth_failed")
 		if d.made() != "LSSLS" || !strings.Contains(err.Error(), "token_transport") {
 			t.Errorf("%s, %v", d.made(), err)
 		}
 		for range 5 {
-			d.wantErr(punches("P2"), "denied:auth_failed")
+			d.wantErr(draintest.Numbered(begin, "P2"), "denied:auth_failed")
 		}
 		if len(d.logins) != 2 {
 			t.Errorf("%d logins within a minute", len(d.logins))
@@ -474,8 +417,8 @@ func TestATokenThatIsRefusedForEverCallsAPerson(t *testing.T) {
 func TestOwnPunchesOnlyCallsAPerson(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.SigninFaults) { f.EnforceSelf = true })
-		d.want(punches(account), "accept")
-		if err := d.wantErr(punches("P1"), "denied:auth_failed"); !strings.Contains(err.Error(), "may punch for others") {
+		d.want(draintest.Numbered(begin, account), "accept")
+		if err := d.wantErr(draintest.Numbered(begin, "P1"), "denied:auth_failed"); !strings.Contains(err.Error(), "may punch for others") {
 			t.Error(err)
 		}
 	})
@@ -496,7 +439,7 @@ func TestTheTokenTravelsAsConfigured(t *testing.T) {
 	} {
 		onDesk(t, func(c *Config) { c.TokenTransport = transport }, func(d *desk) {
 			d.faults(func(f *sandbox.SigninFaults) { f.TokenTransport = transport })
-			d.want(punches("P1", "NOBODY"), "accept refuse:user_not_approved")
+			d.want(draintest.Numbered(begin, "P1", "NOBODY"), "accept refuse:user_not_approved")
 			if _, err := d.client.Today(context.Background(), "P1"); err != nil {
 				t.Error(err)
 			}
@@ -515,7 +458,7 @@ func TestTheTokenTravelsAsConfigured(t *testing.T) {
 
 func TestGroupIDIsTheLoginsOrTheUsers(t *testing.T) {
 	onDesk(t, func(c *Config) { c.GroupID = GroupOfUser }, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		if r := d.cloud.Ledger()[0]; r.GroupID != "P1" {
 			t.Errorf("%+v", r)
 		}
@@ -526,7 +469,7 @@ func TestGroupIDIsTheLoginsOrTheUsers(t *testing.T) {
 			d.client = d.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprintf(w, `{"code":"00","data":{%s"token_key":"x"}}`, body)
 			}), nil)
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			if !strings.Contains(d.calls[1].body, `"group_id":"`+want+`"`) {
 				t.Errorf("%s: %s", body, d.calls[1].body)
 			}
@@ -542,14 +485,14 @@ func TestALoginIsMadeAnewShortlyBeforeTheTokensEnd(t *testing.T) {
 	}{{600, true, 60 * time.Second}, {60, true, 15 * time.Second}, {7200, true, 60 * time.Second}, {600, false, 60 * time.Second}} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.SigninFaults) { f.TokenLifeSeconds, f.TokenNotJWT = c.life, !c.jwt })
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			time.Sleep(time.Duration(c.life)*time.Second - c.early - time.Second)
-			d.want(punches("P2"), "accept")
+			d.want(draintest.Numbered(begin, "P2"), "accept")
 			if len(d.logins) != 1 {
 				t.Errorf("%+v: %d logins before there was need", c, len(d.logins))
 			}
 			time.Sleep(2 * time.Second)
-			d.want(punches("P3"), "accept")
+			d.want(draintest.Numbered(begin, "P3"), "accept")
 			if d.made() != "LSSLS" {
 				t.Errorf("%+v: %s", c, d.made())
 			}
@@ -561,11 +504,11 @@ func TestTheTokensLifeDoesNotHangOnAnyWallClock(t *testing.T) {
 	for _, ahead := range []int{-86400 * 365, 86400 * 365} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.SigninFaults) { f.ClockAhead = ahead })
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			time.Sleep(8 * time.Minute)
-			d.want(punches("P2"), "accept")
+			d.want(draintest.Numbered(begin, "P2"), "accept")
 			time.Sleep(2 * time.Minute)
-			d.want(punches("P3"), "accept")
+			d.want(draintest.Numbered(begin, "P3"), "accept")
 			if d.made() != "LSSLS" {
 				t.Error(d.made())
 			}
@@ -580,10 +523,10 @@ func TestTheSystemsTimeIsHandedOn(t *testing.T) {
 	}, func(d *desk) {
 		for _, ahead := range []int{0, 90, -3600} {
 			d.faults(func(f *sandbox.SigninFaults) { f.ClockAhead = ahead })
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 		}
 		d.faults(func(f *sandbox.SigninFaults) { f.HTMLNext = 1 })
-		d.wantErr(punches("P2"), "outage")
+		d.wantErr(draintest.Numbered(begin, "P2"), "outage")
 		want := []time.Duration{0, 0, 90 * time.Second, -time.Hour}
 		if !slices.Equal(heard, want) {
 			t.Errorf("heard %v, want %v", heard, want)
@@ -597,7 +540,7 @@ func TestWhatTheSystemHoldsIsReadBackByEmployee(t *testing.T) {
 			return punch.Employee{SigninID: map[string]string{"P6": "11542", "P7": "P1"}[n]}, true
 		}
 	}, func(d *desk) {
-		ps := punches("P1", "P6", "P1")
+		ps := draintest.Numbered(begin, "P1", "P6", "P1")
 		ps[2].Stamp.Wall = begin.AddDate(0, 0, 1)
 		d.want(ps, "accept accept accept")
 		held, unasked, err := d.client.Held(context.Background(), []string{"P1", "NOBODY", "P6", "P7", ""}, begin, begin.Add(24*time.Hour))
@@ -614,7 +557,7 @@ func TestWhatTheSystemHoldsIsReadBackByEmployee(t *testing.T) {
 			return old.RoundTrip(r)
 		})
 		held, unasked, err = d.client.Held(context.Background(), []string{"P1", "P6", "P2"}, begin, begin.Add(24*time.Hour))
-		if !slices.Equal(held, want[:1]) || !slices.Equal(unasked, []string{"P6", "P2"}) || kindOf(err) != "busy:9s" {
+		if !slices.Equal(held, want[:1]) || !slices.Equal(unasked, []string{"P6", "P2"}) || draintest.KindOf(err) != "busy:9s" {
 			t.Errorf("%v, %q, %v", held, unasked, err)
 		}
 	})
@@ -622,13 +565,13 @@ func TestWhatTheSystemHoldsIsReadBackByEmployee(t *testing.T) {
 
 func TestReadingThatIsNotAllowedDoesNotStopThePunches(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		time.Sleep(time.Second)
 		d.faults(func(f *sandbox.SigninFaults) { f.AnswerNext, f.Answer = 2, sandbox.Refusal{Status: 401, Code: 40100} })
-		if _, err := d.client.Today(context.Background(), "P1"); kindOf(err) != "denied:auth_failed" {
+		if _, err := d.client.Today(context.Background(), "P1"); draintest.KindOf(err) != "denied:auth_failed" {
 			t.Error(err)
 		}
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 		if d.made() != "LSGLGS" {
 			t.Error(d.made())
 		}
@@ -679,7 +622,7 @@ func TestTheLoginsAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &desk{t: t, secret: password}
 				d.client = d.open(c.reply, nil)
-				err := d.wantErr(punches("P1"), c.want)
+				err := d.wantErr(draintest.Numbered(begin, "P1"), c.want)
 				var denied *token.Denied
 				if errors.As(err, &denied) && !strings.Contains(denied.Hint, c.hint) {
 					t.Errorf("hint %q does not speak of %q", denied.Hint, c.hint)
@@ -687,7 +630,7 @@ func TestTheLoginsAnswers(t *testing.T) {
 				for range 10 { // the engine's probes
 					time.Sleep(15 * time.Minute)
 					d.client.Reset()
-					d.wantErr(punches("P1"), c.want)
+					d.wantErr(draintest.Numbered(begin, "P1"), c.want)
 				}
 				if once := d.made() == "L"; once != c.once || strings.Contains(d.made(), "S") {
 					t.Errorf("%s", d.made())
@@ -702,7 +645,7 @@ func TestABadPasswordIsTriedOnceWhateverHappensAndTheAccountIsNotLocked(t *testi
 		right := d.secret
 		d.secret = "an-old-password"
 		log := &draintest.Log{}
-		log.Append(punches("P1", "P2")...)
+		log.Append(draintest.Numbered(begin, "P1", "P2")...)
 		w := drain.NewWorker(drain.Config{Name: "signin", Log: log, Dest: d.client, Logger: slog.New(slog.NewTextHandler(&d.logs, nil))})
 		run := func(d time.Duration) {
 			ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -762,11 +705,11 @@ func TestFiveBadPasswordsDoLockTheAccount(t *testing.T) {
 		d.secret = "wrong"
 		for range 5 {
 			d.client.Insist()
-			d.wantErr(punches("P1"), "denied:auth_failed")
+			d.wantErr(draintest.Numbered(begin, "P1"), "denied:auth_failed")
 		}
 		d.secret = right
 		d.client.Insist()
-		d.wantErr(punches("P1"), "denied:auth_failed")
+		d.wantErr(draintest.Numbered(begin, "P1"), "denied:auth_failed")
 		if locked, n := d.cloud.Locked(); !locked || n != 6 {
 			t.Errorf("locked: %v after %d", locked, n)
 		}
@@ -775,11 +718,11 @@ func TestFiveBadPasswordsDoLockTheAccount(t *testing.T) {
 
 func TestAPasswordThatWasChangedOverThereStopsAtOnce(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.cloud.SetPassword("a-new-one-of-the-owner")
 		time.Sleep(20 * time.Minute)
 		for range 5 {
-			d.wantErr(punches("P2"), "denied:auth_failed")
+			d.wantErr(draintest.Numbered(begin, "P2"), "denied:auth_failed")
 			d.client.Reset()
 		}
 		if d.made() != "LSL" {
@@ -787,7 +730,7 @@ func TestAPasswordThatWasChangedOverThereStopsAtOnce(t *testing.T) {
 		}
 		d.secret = "a-new-one-of-the-owner\n"
 		d.client.Reset()
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 	})
 }
 
@@ -799,7 +742,7 @@ func TestAPasswordThatCannotBeReadIsAMisconfiguration(t *testing.T) {
 		}{{"", errors.New("open signin-password: no such file")}, {" \n", nil}, {"x\xff", nil}} {
 			d.secret, d.secrets = c.secret, c.err
 			d.client.Reset()
-			if _, err := d.client.Send(context.Background(), punches("P1")); kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "password_file") {
+			if _, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1")); draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "password_file") {
 				t.Errorf("%q: %v", c.secret, err)
 			}
 		}
@@ -825,9 +768,9 @@ func TestTheSystemsWordsCannotGiveSecretsAway(t *testing.T) {
 				fmt.Fprintf(w, `{"code":1,"message":%q}`, r.Header.Get("Authorization")[len("Bearer "):]+" 一\r\n "+strings.Repeat("拒", 200))
 			}
 		}), nil)
-		d.want(punches("P1"), "refuse:http400")
+		d.want(draintest.Numbered(begin, "P1"), "refuse:http400")
 		time.Sleep(time.Hour)
-		d.wantErr(punches("P2"), "denied:auth_failed")
+		d.wantErr(draintest.Numbered(begin, "P2"), "denied:auth_failed")
 	})
 }
 
@@ -836,13 +779,13 @@ func TestTheLastKeyOfTheLoginsDoubleAndTheCommasOfThePage(t *testing.T) {
 		for _, twice := range []bool{false, true} {
 			onDesk(t, func(c *Config) { c.Tolerant = tolerant }, func(d *desk) {
 				d.faults(func(f *sandbox.SigninFaults) { f.LoginDayTwice = twice })
-				d.want(punches("P1"), "accept")
+				d.want(draintest.Numbered(begin, "P1"), "accept")
 				d.faults(func(f *sandbox.SigninFaults) { f.TrailingComma = true })
 				if !tolerant {
-					d.wantErr(punches("P2"), "outage")
+					d.wantErr(draintest.Numbered(begin, "P2"), "outage")
 					return
 				}
-				d.want(punches("P2", "NOBODY"), "accept refuse:user_not_approved")
+				d.want(draintest.Numbered(begin, "P2", "NOBODY"), "accept refuse:user_not_approved")
 				if days, err := d.client.Today(context.Background(), "P1"); err != nil || len(days) != 0 {
 					t.Errorf("%v, %v", days, err)
 				}
@@ -854,7 +797,7 @@ func TestTheLastKeyOfTheLoginsDoubleAndTheCommasOfThePage(t *testing.T) {
 func TestTodayAndRecordsTellWhatTheSystemHolds(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		now := time.Now().In(taiwan) // 2000-01-01 08:00
-		ps := punches("P1", "P1", "P1", "P1", "P1")
+		ps := draintest.Numbered(begin, "P1", "P1", "P1", "P1", "P1")
 		for i, at := range []time.Time{now.Add(time.Hour), now.Add(9 * time.Hour), now.Add(2 * time.Hour), now.Add(3 * time.Hour), now.Add(24 * time.Hour)} {
 			ps[i].Stamp.Wall = at
 		}
@@ -878,12 +821,12 @@ func TestTodayAndRecordsTellWhatTheSystemHolds(t *testing.T) {
 			t.Error(last.url)
 		}
 		// A question about a stranger spoils nobody's token.
-		if _, err := d.client.Today(context.Background(), "NOBODY"); err == nil || kindOf(err) != "outage" || !strings.Contains(err.Error(), "does not know") {
+		if _, err := d.client.Today(context.Background(), "NOBODY"); err == nil || draintest.KindOf(err) != "outage" || !strings.Contains(err.Error(), "does not know") {
 			t.Error(err)
 		}
 		d.want(ps[:1], "accept")
 		d.faults(func(f *sandbox.SigninFaults) { f.AnswerNext, f.Answer = 1, sandbox.Refusal{Status: 404} })
-		if _, err := d.client.Records(context.Background(), "P1", now, now); kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "records_path") {
+		if _, err := d.client.Records(context.Background(), "P1", now, now); draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "records_path") {
 			t.Error(err)
 		}
 		d.cloud.Revoke()
@@ -896,10 +839,10 @@ func TestTodayAndRecordsTellWhatTheSystemHolds(t *testing.T) {
 func TestALogoutIsFollowedByALoginAndItsFailureIsNothing(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.client.Logout(context.Background())
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.client.Logout(context.Background())
 		d.client.Logout(context.Background())
-		d.want(punches("P2"), "accept")
+		d.want(draintest.Numbered(begin, "P2"), "accept")
 		if d.made() != "LSOLS" || d.calls[2].body != `{"user_id":"svc-clock"}` {
 			t.Errorf("%s %+v", d.made(), d.calls)
 		}
@@ -908,7 +851,7 @@ func TestALogoutIsFollowedByALoginAndItsFailureIsNothing(t *testing.T) {
 		d.faults(func(f *sandbox.SigninFaults) { f.Down = true })
 		d.client.Logout(context.Background())
 		d.faults(func(f *sandbox.SigninFaults) { f.Down = false })
-		d.want(punches("P3"), "accept")
+		d.want(draintest.Numbered(begin, "P3"), "accept")
 		if d.logs.Len() > 0 {
 			t.Error(d.logs.String())
 		}
@@ -935,7 +878,7 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 				}
 				return old.RoundTrip(r)
 			})
-			if got, err := d.send(punches("NOBODY", "P1", "P2", "P3")); got != "refuse:user_not_approved accept - -" || kindOf(err) != want {
+			if got, err := d.send(draintest.Numbered(begin, "NOBODY", "P1", "P2", "P3")); got != "refuse:user_not_approved accept - -" || draintest.KindOf(err) != want {
 				t.Errorf("%s: %q, %v", fault, got, err)
 			}
 		})
@@ -948,12 +891,12 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 func TestASlowAnswerEndsWithTheContext(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.SigninFaults) { f.SlowBodyMS = 3_600_000 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		start := time.Now()
-		vs, err := d.client.Send(ctx, punches("P2"))
+		vs, err := d.client.Send(ctx, draintest.Numbered(begin, "P2"))
 		if len(vs) != 0 || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 6*time.Second {
 			t.Errorf("%v, %v after %v", vs, err, time.Since(start))
 		}

@@ -97,18 +97,6 @@ func (d *desk) faults(f func(*sandbox.TransferCardFaults)) { d.cloud.SetFaults(f
 
 var begin = time.Date(2025, 12, 23, 8, 0, 0, 987_654_321, time.FixedZone("", 8*3600))
 
-// punches makes one punch per number, a minute apart.
-func punches(numbers ...string) []punch.Punch {
-	var ps []punch.Punch
-	for i, n := range numbers {
-		p := punch.Punch{Seq: uint64(i + 1), ID: punch.NewID("lobby", uint64(i+1))}
-		p.Draft = punch.Draft{Kind: punch.Kinds[i%4], Employee: n, Reader: "front", Outcome: punch.Stored,
-			Stamp: punch.Stamp{Wall: begin.Add(time.Duration(i) * time.Minute), Clock: punch.Synced}}
-		ps = append(ps, p)
-	}
-	return ps
-}
-
 // send offers a batch and writes what came of it as "accept accept refuse:reason -",
 // a dash for a punch without a verdict.
 func (d *desk) send(ps []punch.Punch) (string, error) {
@@ -121,35 +109,7 @@ func (d *desk) send(ps []punch.Punch) (string, error) {
 			}
 		}
 	}
-	return fates(d.t, ps, vs), err
-}
-
-func fates(t *testing.T, ps []punch.Punch, vs []punch.Verdict) string {
-	t.Helper()
-	by := map[punch.ID]punch.Verdict{}
-	for _, v := range vs {
-		if _, twice := by[v.ID]; twice {
-			t.Errorf("two verdicts about %s", v.ID)
-		}
-		by[v.ID] = v
-	}
-	var out []string
-	for _, p := range ps {
-		v, ok := by[p.ID]
-		switch {
-		case !ok:
-			out = append(out, "-")
-		case v.Fate == punch.Refuse:
-			out = append(out, "refuse:"+v.Reason)
-		default:
-			out = append(out, v.Fate.String())
-		}
-		delete(by, p.ID)
-	}
-	if len(by) > 0 {
-		t.Errorf("verdicts about punches that were not offered: %v", by)
-	}
-	return strings.Join(out, " ")
+	return draintest.Fates(d.t, ps, vs), err
 }
 
 func (d *desk) want(ps []punch.Punch, want string) {
@@ -158,24 +118,6 @@ func (d *desk) want(ps []punch.Punch, want string) {
 	if got != want || err != nil {
 		d.t.Fatalf("got %q, %v; want %q without an error", got, err, want)
 	}
-}
-
-// kindOf names the kind of an error: denied:state, busy:wait, outage or "".
-func kindOf(err error) string {
-	var denied *token.Denied
-	var busy *drain.Busy
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &denied):
-		if denied.Hint == "" {
-			return "denied without a hint"
-		}
-		return "denied:" + denied.State
-	case errors.As(err, &busy):
-		return "busy:" + busy.After.String()
-	}
-	return "outage"
 }
 
 func (d *desk) ledger() string {
@@ -188,7 +130,7 @@ func (d *desk) ledger() string {
 
 func TestNumbersGoOutAsTextAndTimesInMilliseconds(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "000123")
+		ps := draintest.Numbered(begin, "A0001", "000123")
 		ps[0].Stamp.Wall = time.UnixMilli(1566349095938)
 		ps[1].Corrected = time.Date(2025, 12, 23, 8, 0, 0, 999_999, time.FixedZone("", 8*3600))
 		d.want(ps, "accept accept")
@@ -212,10 +154,10 @@ func TestNumbersGoOutAsTextAndTimesInMilliseconds(t *testing.T) {
 
 func TestAResendIsByteForByteTheSame(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "000123", "119008")
+		ps := draintest.Numbered(begin, "A0001", "000123", "119008")
 		d.faults(func(f *sandbox.TransferCardFaults) { f.CommitThenDrop = 1; f.CutNext = 1 })
 		for range 2 {
-			if got, err := d.send(ps); got != "- - -" || kindOf(err) != "outage" {
+			if got, err := d.send(ps); got != "- - -" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("lost answer: %q, %v", got, err)
 			}
 		}
@@ -231,7 +173,7 @@ func TestAResendIsByteForByteTheSame(t *testing.T) {
 
 func TestCredentialsInTheBodyWhereConfigured(t *testing.T) {
 	onDesk(t, func(c *Config) { c.Auth = Body }, func(d *desk) {
-		d.want(punches("A0001"), "accept")
+		d.want(draintest.Numbered(begin, "A0001"), "accept")
 		const want = "|client_id=clock-1&client_secret=s3cret-of-104&grant_type=client_credentials&scope=prohrm"
 		if !slices.Equal(d.tokenRq, []string{want}) {
 			t.Errorf("token calls %q, want %q", d.tokenRq, want)
@@ -241,19 +183,19 @@ func TestCredentialsInTheBodyWhereConfigured(t *testing.T) {
 
 func TestNumbersArePaddedOnlyWhereConfigured(t *testing.T) {
 	onDesk(t, func(c *Config) { c.EmpNoPad = 6 }, func(d *desk) {
-		d.want(punches("123", "A0001", "119008"), "accept accept accept")
+		d.want(draintest.Numbered(begin, "123", "A0001", "119008"), "accept accept accept")
 		if d.ledger() != "000123 A0001 119008" {
 			t.Errorf("ledger %q", d.ledger())
 		}
 	})
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("123", "000123"), "refuse:emp_no_unknown accept")
+		d.want(draintest.Numbered(begin, "123", "000123"), "refuse:emp_no_unknown accept")
 	})
 }
 
 func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		ps := punches("A0001", "", " \t", "P\xff1", "P1", "P2", "P3")
+		ps := draintest.Numbered(begin, "A0001", "", " \t", "P\xff1", "P1", "P2", "P3")
 		ps[4].Stamp.Wall = time.Date(1970, 1, 1, 0, 5, 0, 0, time.UTC)
 		ps[5].Stamp.Wall = time.UnixMilli(1_499_999_999_999)
 		ps[6].Stamp.Wall = time.UnixMilli(10_000_000_000_000)
@@ -267,7 +209,7 @@ func TestWhatCannotBeSentIsRefusedBeforeSending(t *testing.T) {
 		if n := len(d.cloud.Calls()); n != calls {
 			t.Errorf("%d calls for nothing", n-calls)
 		}
-		p := punches("P1")
+		p := draintest.Numbered(begin, "P1")
 		p[0].Stamp.Wall = time.UnixMilli(1_500_000_000_000)
 		d.want(p, "accept")
 	})
@@ -300,9 +242,9 @@ func TestEachRecordsTextDecides(t *testing.T) {
 							}
 						})
 						if n == 1 {
-							d.want(punches("P2"), c.want)
+							d.want(draintest.Numbered(begin, "P2"), c.want)
 						} else {
-							d.want(punches("P1", "P2", "P3"), "accept "+c.want+" accept")
+							d.want(draintest.Numbered(begin, "P1", "P2", "P3"), "accept "+c.want+" accept")
 						}
 					})
 				})
@@ -316,7 +258,7 @@ func TestTheFarSidesWordsAreKeptShortAndWhole(t *testing.T) {
 		d.faults(func(f *sandbox.TransferCardFaults) {
 			f.FailText = map[string]string{"P1": strings.Repeat("拒", 200) + "\n", "P2": " 一\r\n二 "}
 		})
-		vs, err := d.client.Send(context.Background(), punches("P1", "P2"))
+		vs, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1", "P2"))
 		if err != nil || len(vs) != 2 {
 			t.Fatal(vs, err)
 		}
@@ -339,12 +281,12 @@ func TestIdxBaseIsLearnedNeverGuessed(t *testing.T) {
 				d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = base; f.Duplicates = sandbox.DuplicatesIgnore })
 				// The bad one is in the middle: idx 1 or 2 of 3 proves nothing. One by one,
 				// the good ones come back as duplicates, and that is delivered.
-				d.want(punches("P1", "X", "P3"), "accept refuse:emp_no_unknown accept")
+				d.want(draintest.Numbered(begin, "P1", "X", "P3"), "accept refuse:emp_no_unknown accept")
 				if d.calls() != 4 {
 					t.Errorf("%d calls, want the batch and three single ones", d.calls())
 				}
 				// The single reply proved the base: the next batch needs one call.
-				ps := punches("P4", "P5", "X", "P6", "P7")
+				ps := draintest.Numbered(begin, "P4", "P5", "X", "P6", "P7")
 				d.want(ps, "accept accept refuse:emp_no_unknown accept accept")
 				if d.calls() != 5 {
 					t.Errorf("%d calls, want the base to be remembered", d.calls())
@@ -356,13 +298,13 @@ func TestIdxBaseIsLearnedNeverGuessed(t *testing.T) {
 			// At an end of the batch the idx itself proves the base.
 			onDesk(t, nil, func(d *desk) {
 				d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = base })
-				ps := punches("X", "P1", "P2")
+				ps := draintest.Numbered(begin, "X", "P1", "P2")
 				if base == 1 {
-					ps = punches("P1", "P2", "X")
+					ps = draintest.Numbered(begin, "P1", "P2", "X")
 				}
 				want := []string{"refuse:emp_no_unknown accept accept", "accept accept refuse:emp_no_unknown"}[base]
 				d.want(ps, want)
-				d.want(punches("P3", "X", "P4"), "accept refuse:emp_no_unknown accept")
+				d.want(draintest.Numbered(begin, "P3", "X", "P4"), "accept refuse:emp_no_unknown accept")
 				if d.calls() != 2 {
 					t.Errorf("%d calls, want 2", d.calls())
 				}
@@ -370,7 +312,7 @@ func TestIdxBaseIsLearnedNeverGuessed(t *testing.T) {
 			// A configured base needs no proof.
 			onDesk(t, func(c *Config) { c.IdxBase = IdxBase(fmt.Sprint(base)) }, func(d *desk) {
 				d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = base })
-				d.want(punches("P1", "X", "P3"), "accept refuse:emp_no_unknown accept")
+				d.want(draintest.Numbered(begin, "P1", "X", "P3"), "accept refuse:emp_no_unknown accept")
 				if d.calls() != 1 {
 					t.Errorf("%d calls, want 1", d.calls())
 				}
@@ -381,13 +323,13 @@ func TestIdxBaseIsLearnedNeverGuessed(t *testing.T) {
 
 func TestABaseThatTurnsOutWrongIsUnlearned(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("X", "P1"), "refuse:emp_no_unknown accept") // base 0
+		d.want(draintest.Numbered(begin, "X", "P1"), "refuse:emp_no_unknown accept") // base 0
 		d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = 1 })
-		d.want(punches("P2", "P3", "X"), "accept accept refuse:emp_no_unknown")
+		d.want(draintest.Numbered(begin, "P2", "P3", "X"), "accept accept refuse:emp_no_unknown")
 		if d.calls() != 5 {
 			t.Errorf("%d calls, want the contradiction sent one by one", d.calls())
 		}
-		d.want(punches("P4", "X", "P5"), "accept refuse:emp_no_unknown accept")
+		d.want(draintest.Numbered(begin, "P4", "X", "P5"), "accept refuse:emp_no_unknown accept")
 		if d.calls() != 6 {
 			t.Errorf("%d calls, want the new base remembered", d.calls())
 		}
@@ -398,7 +340,7 @@ func TestAConfiguredBaseStaysAndAContradictionIsNotBelieved(t *testing.T) {
 	onDesk(t, func(c *Config) { c.IdxBase = Zero }, func(d *desk) {
 		d.faults(func(f *sandbox.TransferCardFaults) { f.IdxBase = 1 })
 		for range 2 {
-			d.want(punches("P1", "P2", "X"), "accept accept refuse:emp_no_unknown")
+			d.want(draintest.Numbered(begin, "P1", "P2", "X"), "accept accept refuse:emp_no_unknown")
 		}
 		if d.calls() != 8 || d.client.base != 0 {
 			t.Errorf("%d calls, base %d", d.calls(), d.client.base)
@@ -417,10 +359,10 @@ func TestFewerDetailsThanCountsAreNotGuessedAt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			onDesk(t, func(cfg *Config) { cfg.IdxBase = Zero }, func(d *desk) {
 				d.faults(c.fault)
-				ps := punches("X", "P1", "Y", "P2")
+				ps := draintest.Numbered(begin, "X", "P1", "Y", "P2")
 				vs, err := d.client.Send(context.Background(), ps)
 				if c.name == "one detail each" {
-					if got := fates(t, ps, vs); got != "refuse:emp_no_unknown accept refuse:emp_no_unknown accept" || err != nil {
+					if got := draintest.Fates(t, ps, vs); got != "refuse:emp_no_unknown accept refuse:emp_no_unknown accept" || err != nil {
 						t.Fatalf("%q, %v", got, err)
 					}
 					for _, v := range vs {
@@ -428,7 +370,7 @@ func TestFewerDetailsThanCountsAreNotGuessedAt(t *testing.T) {
 							t.Errorf("punch %s went out twice, and the verdict does not say so", v.ID)
 						}
 					}
-				} else if got := fates(t, ps, vs); got != "refuse:emp_no_unknown - refuse:emp_no_unknown -" || kindOf(err) != "outage" {
+				} else if got := draintest.Fates(t, ps, vs); got != "refuse:emp_no_unknown - refuse:emp_no_unknown -" || draintest.KindOf(err) != "outage" {
 					t.Fatalf("%q, %v", got, err)
 				}
 				if d.calls() != 5 {
@@ -443,11 +385,11 @@ func TestARecordThatIsNeverClearlyAnsweredIsParkedAfterFiveTries(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.TransferCardFaults) { f.Miscount = 1 })
 		for range 4 {
-			if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "outage" {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
-		d.want(punches("P1"), "refuse:unclear_from_104")
+		d.want(draintest.Numbered(begin, "P1"), "refuse:unclear_from_104")
 		if len(d.client.unclear) != 0 {
 			t.Errorf("its tries are remembered after it was settled")
 		}
@@ -458,8 +400,8 @@ func TestEmptyDetailsMayBeMissingOrNull(t *testing.T) {
 	for _, how := range []string{sandbox.EmptyList, sandbox.EmptyNull, sandbox.EmptyMissing} {
 		onDesk(t, nil, func(d *desk) {
 			d.faults(func(f *sandbox.TransferCardFaults) { f.EmptyDetails = how })
-			d.want(punches("P1", "P2"), "accept accept")
-			d.want(punches("X", "P4"), "refuse:emp_no_unknown accept")
+			d.want(draintest.Numbered(begin, "P1", "P2"), "accept accept")
+			d.want(draintest.Numbered(begin, "X", "P4"), "refuse:emp_no_unknown accept")
 		})
 	}
 }
@@ -473,8 +415,8 @@ func TestStatus200ThatIsNot104IsAnOutage(t *testing.T) {
 			d.cloud.Reset()
 			d.client.Reset()
 			d.faults(fault)
-			for _, ps := range [][]punch.Punch{punches("P1"), punches("P1", "P2")} {
-				if got, err := d.send(ps); strings.Trim(got, "- ") != "" || kindOf(err) != "outage" {
+			for _, ps := range [][]punch.Punch{draintest.Numbered(begin, "P1"), draintest.Numbered(begin, "P1", "P2")} {
+				if got, err := d.send(ps); strings.Trim(got, "- ") != "" || draintest.KindOf(err) != "outage" {
 					t.Errorf("%s: %q, %v; want every punch kept", name, got, err)
 				}
 			}
@@ -519,16 +461,16 @@ func TestEveryStatusHasItsMeaning(t *testing.T) {
 				d.faults(func(f *sandbox.TransferCardFaults) {
 					f.FailNext, f.FailStatus, f.FailOn, f.RetryAfter = -1, c.status, sandbox.OnBusiness, c.retryAfter
 				})
-				got, err := d.send(punches("P1", "P2", "P3"))
-				if got != "- - -" || kindOf(err) != c.want {
-					t.Errorf("%q, %v (%s); want every punch kept and %s", got, err, kindOf(err), c.want)
+				got, err := d.send(draintest.Numbered(begin, "P1", "P2", "P3"))
+				if got != "- - -" || draintest.KindOf(err) != c.want {
+					t.Errorf("%q, %v (%s); want every punch kept and %s", got, err, draintest.KindOf(err), c.want)
 				}
 				if d.calls() != c.calls {
 					t.Errorf("%d calls, want %d", d.calls(), c.calls)
 				}
 				d.faults(func(f *sandbox.TransferCardFaults) { f.FailNext = 0 })
 				d.client.Reset()
-				d.want(punches("P1", "P2", "P3"), "accept accept accept")
+				d.want(draintest.Numbered(begin, "P1", "P2", "P3"), "accept accept accept")
 			})
 		})
 	}
@@ -539,9 +481,9 @@ func TestABusinessErrorIsSplitUntilTheBadRecordStandsAlone(t *testing.T) {
 		d.faults(func(f *sandbox.TransferCardFaults) {
 			f.Poison = map[string]sandbox.Refusal{"P3": {Code: 412, Msg: "資料錯誤"}}
 		})
-		ps := punches("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
+		ps := draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
 		vs, err := d.client.Send(context.Background(), ps)
-		if got := fates(t, ps, vs); got != "accept accept refuse:http400 accept accept accept accept accept" || err != nil {
+		if got := draintest.Fates(t, ps, vs); got != "accept accept refuse:http400 accept accept accept accept accept" || err != nil {
 			t.Fatalf("%q, %v", got, err)
 		}
 		for _, v := range vs {
@@ -561,8 +503,8 @@ func TestA400WithACompanyCodeCallsAPerson(t *testing.T) {
 			d.faults(func(f *sandbox.TransferCardFaults) {
 				f.Poison = map[string]sandbox.Refusal{"P1": {Code: code, Msg: "…"}}
 			})
-			for _, ps := range [][]punch.Punch{punches("P1"), punches("P1", "P2")} {
-				if got, err := d.send(ps); strings.Trim(got, "- ") != "" || kindOf(err) != "denied:auth_failed" {
+			for _, ps := range [][]punch.Punch{draintest.Numbered(begin, "P1"), draintest.Numbered(begin, "P1", "P2")} {
+				if got, err := d.send(ps); strings.Trim(got, "- ") != "" || draintest.KindOf(err) != "denied:auth_failed" {
 					t.Errorf("%q, %v", got, err)
 				}
 			}
@@ -581,8 +523,8 @@ func TestAWebPageWith400ParksNothing(t *testing.T) {
 			w.WriteHeader(400)
 			io.WriteString(w, "\n<html>Bad Request</html>")
 		}), nil)
-		got, err := d.client.Send(context.Background(), punches("P1"))
-		if len(got) != 0 || kindOf(err) != "outage" {
+		got, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1"))
+		if len(got) != 0 || draintest.KindOf(err) != "outage" {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
@@ -590,15 +532,15 @@ func TestAWebPageWith400ParksNothing(t *testing.T) {
 
 func TestARefusedTokenIsReplacedAndTheCallSentAgainOnce(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.cloud.Revoke()
-		d.want(punches("P2", "P3"), "accept accept")
+		d.want(draintest.Numbered(begin, "P2", "P3"), "accept accept")
 		if d.calls() != 3 || len(d.tokenRq) != 2 || !bytes.Equal(d.bodies[1], d.bodies[2]) {
 			t.Errorf("%d calls, %d token calls", d.calls(), len(d.tokenRq))
 		}
 		d.faults(func(f *sandbox.TransferCardFaults) { f.RefuseTokens = true })
 		time.Sleep(2 * time.Minute)
-		if got, err := d.send(punches("P4")); got != "-" || kindOf(err) != "denied:auth_failed" {
+		if got, err := d.send(draintest.Numbered(begin, "P4")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" {
 			t.Errorf("%q, %v", got, err)
 		}
 		if d.calls() != 5 {
@@ -610,7 +552,7 @@ func TestARefusedTokenIsReplacedAndTheCallSentAgainOnce(t *testing.T) {
 func TestA413HalvesTheCallsAndIsRemembered(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.TransferCardFaults) { f.MaxBatch, f.MaxBatchStatus = 2, 413 })
-		ps := punches("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
+		ps := draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8")
 		d.want(ps, "accept accept accept accept accept accept accept accept")
 		if d.calls() != 2+4 { // 8, 4, then four of 2
 			t.Errorf("%d calls", d.calls())
@@ -620,7 +562,7 @@ func TestA413HalvesTheCallsAndIsRemembered(t *testing.T) {
 			t.Errorf("%d calls, want the size to be remembered", d.calls())
 		}
 		d.faults(func(f *sandbox.TransferCardFaults) { f.FailNext, f.FailStatus, f.FailOn = -1, 413, sandbox.OnBusiness })
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:misconfigured" {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:misconfigured" {
 			t.Errorf("one punch is too large: %q, %v", got, err)
 		}
 	})
@@ -629,13 +571,13 @@ func TestA413HalvesTheCallsAndIsRemembered(t *testing.T) {
 func TestTooManyRecordsWith400AllArrive(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.TransferCardFaults) { f.MaxBatch = 3 })
-		d.want(punches("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"), "accept accept accept accept accept accept accept accept")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"), "accept accept accept accept accept accept accept accept")
 	})
 }
 
 func TestCallsHoldNoMoreThanTheBatch(t *testing.T) {
 	onDesk(t, func(c *Config) { c.Batch = 3 }, func(d *desk) {
-		d.want(punches("P1", "P2", "P3", "P4", "P5", "P6", "P7"), "accept accept accept accept accept accept accept")
+		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6", "P7"), "accept accept accept accept accept accept accept")
 		if d.calls() != 3 {
 			t.Errorf("%d calls, want 3", d.calls())
 		}
@@ -644,7 +586,7 @@ func TestCallsHoldNoMoreThanTheBatch(t *testing.T) {
 
 func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 	onDesk(t, func(c *Config) { c.Batch = 2 }, func(d *desk) {
-		d.want(punches("A0001"), "accept")
+		d.want(draintest.Numbered(begin, "A0001"), "accept")
 		down := 0
 		old := d.client.cfg.HTTP.Transport
 		d.client.cfg.HTTP.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -653,7 +595,7 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 			}
 			return old.RoundTrip(r)
 		})
-		if got, err := d.send(punches("P1", "P2", "P3", "P4", "P5", "P6")); got != "accept accept accept accept - -" || kindOf(err) != "outage" {
+		if got, err := d.send(draintest.Numbered(begin, "P1", "P2", "P3", "P4", "P5", "P6")); got != "accept accept accept accept - -" || draintest.KindOf(err) != "outage" {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
@@ -668,7 +610,7 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 			}
 			return old.RoundTrip(r)
 		})
-		if got, err := d.send(punches("X", "P2", "Y", "P4")); got != "refuse:emp_no_unknown accept - -" || kindOf(err) != "busy:9s" {
+		if got, err := d.send(draintest.Numbered(begin, "X", "P2", "Y", "P4")); got != "refuse:emp_no_unknown accept - -" || draintest.KindOf(err) != "busy:9s" {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
@@ -680,17 +622,17 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 func TestASlowAnswerEndsWithTheContext(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		d.faults(func(f *sandbox.TransferCardFaults) { f.SlowBodyMS = 3_600_000 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		start := time.Now()
-		vs, err := d.client.Send(ctx, punches("P2"))
+		vs, err := d.client.Send(ctx, draintest.Numbered(begin, "P2"))
 		if len(vs) != 0 || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 6*time.Second {
 			t.Errorf("%v, %v after %v", vs, err, time.Since(start))
 		}
 		start = time.Now()
-		if got, err := d.send(punches("P2")); got != "-" || kindOf(err) != "outage" || time.Since(start) > 2*time.Minute {
+		if got, err := d.send(draintest.Numbered(begin, "P2")); got != "-" || draintest.KindOf(err) != "outage" || time.Since(start) > 2*time.Minute {
 			t.Errorf("without a deadline of the caller: %q, %v after %v", got, err, time.Since(start))
 		}
 	})
@@ -733,8 +675,8 @@ func TestTheTokenEndpointsAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &desk{t: t, secret: "s3cret-of-104"}
 				d.client = d.open(c.reply, nil)
-				got, err := d.send(punches("P1"))
-				if got != "-" || kindOf(err) != c.want {
+				got, err := d.send(draintest.Numbered(begin, "P1"))
+				if got != "-" || draintest.KindOf(err) != c.want {
 					t.Errorf("%q, %v; want %s", got, err, c.want)
 				}
 				var denied *token.Denied
@@ -771,14 +713,14 @@ func TestATokenLivesAnHourWhereNothingIsSaidAndIsRenewedFiveMinutesEarly(t *test
 				io.WriteString(w, `{"success":1}`)
 			}), nil)
 			time.Sleep(2 * time.Second) // a new ceiling holds the first call for one
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			time.Sleep(life - 5*time.Minute - time.Second)
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			if len(d.tokenRq) != 1 {
 				t.Errorf("%s: %d token calls before it is time", body, len(d.tokenRq))
 			}
 			time.Sleep(2 * time.Second)
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			if len(d.tokenRq) != 2 {
 				t.Errorf("%s: %d token calls, want a new one 5 minutes before the end", body, len(d.tokenRq))
 			}
@@ -814,8 +756,8 @@ func TestAnAnswerThatBreaksOffIsNoAnswerHoweverCompleteItLooks(t *testing.T) {
 					io.WriteString(w, `{"success":1}`)
 				}
 			}), nil)
-			got, err := d.send(punches("P1"))
-			if got != "-" || kindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
+			got, err := d.send(draintest.Numbered(begin, "P1"))
+			if got != "-" || draintest.KindOf(err) != "outage" || !strings.Contains(err.Error(), "broke off") {
 				t.Errorf("%s: %q, %v", at, got, err)
 			}
 		})
@@ -827,7 +769,7 @@ func TestAKickAfterTheSecretWasCorrectedDeliversAtOnce(t *testing.T) {
 		right := d.secret
 		d.secret = "old-secret"
 		log := &draintest.Log{}
-		log.Append(punches("P1", "X", "P2")...)
+		log.Append(draintest.Numbered(begin, "P1", "X", "P2")...)
 		w := drain.NewWorker(drain.Config{Name: "104", Log: log, Dest: d.client, Logger: slog.New(slog.NewTextHandler(&d.logs, nil))})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
@@ -853,15 +795,15 @@ func TestACorrectedSecretIsUsedWithoutARestart(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		right := d.secret
 		d.secret = "old-secret"
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:auth_failed" {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" {
 			t.Fatalf("%q, %v", got, err)
 		}
 		d.secret = right + "\n"
-		if got, err := d.send(punches("P1")); got != "-" || kindOf(err) != "denied:auth_failed" || len(d.tokenRq) != 1 {
+		if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "denied:auth_failed" || len(d.tokenRq) != 1 {
 			t.Fatalf("the far side is hammered: %q, %v, %d token calls", got, err, len(d.tokenRq))
 		}
 		d.client.Reset()
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 		if !slices.Equal(d.tokens, []string{"denied", "ok"}) {
 			t.Errorf("token refreshes %q", d.tokens)
 		}
@@ -870,28 +812,28 @@ func TestACorrectedSecretIsUsedWithoutARestart(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		right := d.secret
 		d.secret = "old-secret"
-		d.send(punches("P1"))
+		d.send(draintest.Numbered(begin, "P1"))
 		d.secret = right
 		time.Sleep(5*time.Minute + time.Second)
-		d.want(punches("P1"), "accept")
+		d.want(draintest.Numbered(begin, "P1"), "accept")
 	})
 }
 
 func TestASecretThatCannotBeReadIsAMisconfiguration(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.secrets = errors.New("open 104-secret: no such file")
-		got, err := d.send(punches("P1"))
-		if got != "-" || kindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "client_secret_file") {
+		got, err := d.send(draintest.Numbered(begin, "P1"))
+		if got != "-" || draintest.KindOf(err) != "denied:misconfigured" || !strings.Contains(err.Error(), "client_secret_file") {
 			t.Errorf("%q, %v", got, err)
 		}
 		d.secrets, d.secret = nil, " \n"
 		d.client.Reset()
-		if got, err := d.client.Send(context.Background(), punches("P1")); len(got) != 0 || kindOf(err) != "denied:misconfigured" {
+		if got, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1")); len(got) != 0 || draintest.KindOf(err) != "denied:misconfigured" {
 			t.Errorf("empty secret: %v, %v", got, err)
 		}
 		d.secrets = &token.Denied{State: token.Misconfigured, Hint: "own words", Err: errors.New("x")}
 		d.client.Reset()
-		if _, err := d.client.Send(context.Background(), punches("P1")); !strings.Contains(err.Error(), "own words") {
+		if _, err := d.client.Send(context.Background(), draintest.Numbered(begin, "P1")); !strings.Contains(err.Error(), "own words") {
 			t.Errorf("the hint of the secret's reader is lost: %v", err)
 		}
 		if len(d.tokenRq) != 0 {
@@ -913,11 +855,11 @@ func TestTransferTpCard(t *testing.T) {
 		{"1234567", false, `[{"uno":"01234567","cardData":[{"empNo":"P1","cardTime":1766448000987}]}]`},
 	} {
 		onDesk(t, func(cfg *Config) { cfg.UNO, cfg.UNOText = c.uno, c.text }, func(d *desk) {
-			d.want(punches("P1"), "accept")
+			d.want(draintest.Numbered(begin, "P1"), "accept")
 			if got := string(d.bodies[0]); got != c.want {
 				t.Errorf("body\n%s, want\n%s", got, c.want)
 			}
-			d.want(punches("P2", "X", "P3"), "accept refuse:emp_no_unknown accept")
+			d.want(draintest.Numbered(begin, "P2", "X", "P3"), "accept refuse:emp_no_unknown accept")
 			for _, r := range d.cloud.Ledger() {
 				if r.Company != padUNO(c.uno) {
 					t.Errorf("company %q", r.Company)
@@ -937,8 +879,8 @@ func TestTransferTpCardCodes(t *testing.T) {
 				d.faults(func(f *sandbox.TransferCardFaults) {
 					f.TpCodes, f.TpCodeNumber = map[string]string{"12345678": code}, asNumber
 				})
-				got, err := d.send(punches("P1", "P2"))
-				if kindOf(err) != want || (want == "") != (got == "accept accept") || want != "" && got != "- -" {
+				got, err := d.send(draintest.Numbered(begin, "P1", "P2"))
+				if draintest.KindOf(err) != want || (want == "") != (got == "accept accept") || want != "" && got != "- -" {
 					t.Errorf("code %s: %q, %v; want %q", code, got, err, want)
 				}
 			})
@@ -979,9 +921,9 @@ func TestNoSecretAndNoNameInTheLog(t *testing.T) {
 		d.faults(func(f *sandbox.TransferCardFaults) {
 			f.MaxBatch, f.MaxBatchStatus, f.Details = 4, 413, sandbox.DetailsOne
 		})
-		d.send(punches("X", "P1", "Y", "P2", "P3", "P4", "P5", "P6"))
+		d.send(draintest.Numbered(begin, "X", "P1", "Y", "P2", "P3", "P4", "P5", "P6"))
 		d.cloud.Revoke()
-		d.send(punches("P7"))
+		d.send(draintest.Numbered(begin, "P7"))
 		if d.logs.Len() == 0 {
 			t.Error("nothing was logged: this test proves nothing")
 		}
