@@ -182,7 +182,7 @@ func (a counts) since(b counts) counts {
 func TestCardServer(t *testing.T) {
 	at := os.Getenv("CARD_MOUNT")
 	if at == "" {
-		t.Skip("part of the figures")
+		t.Skip("a process of the figures: make bench starts it")
 	}
 	perWrite, _ := time.ParseDuration(os.Getenv("CARD_WRITE"))
 	perFlush, _ := time.ParseDuration(os.Getenv("CARD_FLUSH"))

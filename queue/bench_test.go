@@ -616,7 +616,7 @@ func (f *figures) forget(dir string) {
 func TestStartServer(t *testing.T) {
 	dir := os.Getenv("START_DIR")
 	if dir == "" {
-		t.Skip("part of the figures")
+		t.Skip("a process of the figures: make bench starts it")
 	}
 	o := benchOptions(dir)
 	if _, err := os.Stat(filepath.Join(dir, "mirror")); err == nil {

@@ -52,7 +52,7 @@ func TestNoSignOfSuccessBeforeASlowMediumHasThePunch(t *testing.T) {
 	if v := os.Getenv("SLOW_TAPS"); v != "" {
 		n, _ = strconv.Atoi(v)
 	} else if testing.Short() {
-		t.Skip("a few seconds")
+		t.Skip("left out of the short tests: it takes some seconds")
 	}
 	strace, err := exec.LookPath("strace")
 	if err != nil {
