@@ -107,6 +107,8 @@ type destinationConfig struct {
 	Batch          int
 	Statuses       []punch.Kind // what is sent; the rest is skipped
 	CAFile         string       // "", absolute, or beside the file
+	Proxy          string       // "" is none
+	ProxyLoginFile string       // as written; "" for a proxy that asks nobody who they are
 
 	// transfercard
 	APIBase   string // no slash at the end
@@ -136,7 +138,22 @@ type destinationConfig struct {
 	GroupID        string // login or user
 	Tolerant       bool   // answers may have commas before closing brackets
 
-	at, atSecret, atCA mark
+	at, atSecret, atCA, atProxyLogin mark
+}
+
+// withoutMarks is what the file says, without where it says it.
+func (c *config) withoutMarks() config {
+	out := *c
+	out.Readers, out.Destinations = nil, nil
+	for _, r := range c.Readers {
+		r.at = mark{}
+		out.Readers = append(out.Readers, r)
+	}
+	for _, d := range c.Destinations {
+		d.at, d.atSecret, d.atCA, d.atProxyLogin = mark{}, mark{}, mark{}, mark{}
+		out.Destinations = append(out.Destinations, d)
+	}
+	return out
 }
 
 // secretWanted reports whether the destination needs its secret's file.
@@ -535,6 +552,11 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 	s.text("ca_file", &v.CAFile)
 	v.CAFile = c.beside(v.CAFile)
 	v.atCA = s.mark("ca_file")
+	s.proxy("proxy", &v.Proxy)
+	if s.text("proxy_login_file", &v.ProxyLoginFile); v.ProxyLoginFile != "" && !s.given("proxy") {
+		s.bad("proxy_login_file", fmt.Sprintf("destination %q has a proxy_login_file and no proxy", name), `write proxy = "http://proxy.corp:3128", or remove proxy_login_file`)
+	}
+	v.atProxyLogin = s.mark("proxy_login_file")
 	s.done()
 	return v
 }
@@ -644,6 +666,16 @@ func (c *config) checkFiles() (faults, warnings problems) {
 		if v.CAFile != "" {
 			if err := checkPEM(v.CAFile); err != nil {
 				add(&faults, v.atCA, fmt.Sprintf("destination %q: %v", v.Name, err), `name a file with certificates in PEM form, or write ca_file = ""`)
+			}
+		}
+		if v.ProxyLoginFile != "" {
+			path := c.secretPath(v.ProxyLoginFile)
+			if login, err := readSecret(path); err != nil {
+				add(&faults, v.atProxyLogin, fmt.Sprintf("destination %q: %v", v.Name, err), "write user:password, and nothing else, into that file, readable only by the program's user")
+			} else if user, _, ok := strings.Cut(login, ":"); !ok || user == "" {
+				add(&faults, v.atProxyLogin, fmt.Sprintf("destination %q: %s is not in the form user:password", v.Name, path), "write user:password, on one line")
+			} else if secretIsOpen(path) {
+				add(&warnings, v.atProxyLogin, fmt.Sprintf("destination %q: %s can be read by other users of this machine", v.Name, path), "run: chmod 600 "+path)
 			}
 		}
 	}
@@ -1107,6 +1139,28 @@ func (s *section) baseURL(key string, dst *string) {
 	}
 }
 
+// proxy reads the address of a proxy. Who we are to it is in a file of its own.
+func (s *section) proxy(key string, dst *string) {
+	var t string
+	if !s.text(key, &t) || t == "" {
+		return
+	}
+	const example = `write for example "http://proxy.corp:3128", or "" for none`
+	u, err := url.Parse(t)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		s.bad(key, fmt.Sprintf("%s is not the address of a proxy", s.name1(key)), example) // not the text: it may hold a password
+	case u.User != nil:
+		s.bad(key, fmt.Sprintf("%s holds a user name or password", s.name1(key)), "write it without, and user:password into a file of its own that proxy_login_file names")
+	case u.Port() == "":
+		s.bad(key, fmt.Sprintf("%s has no port", s.name1(key)), example)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
+		s.bad(key, fmt.Sprintf("%s holds more than host and port", s.name1(key)), example)
+	default:
+		*dst = strings.TrimRight(t, "/")
+	}
+}
+
 func loopbackHost(h string) bool {
 	ip, err := netip.ParseAddr(h)
 	return h == "localhost" || err == nil && ip.Unmap().IsLoopback()
@@ -1387,6 +1441,8 @@ func (c *config) show(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "statuses = [%s]\n", strings.Join(quoted, ", "))
 		set("ca_file", v.CAFile)
+		set("proxy", v.Proxy)
+		set("proxy_login_file", v.ProxyLoginFile)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -1437,6 +1493,8 @@ calls_per_second = 5                # 一次一筆 a call is one punch
 batch            = 1                # 每幾筆存一次回條 punches between two receipts: so many may go out twice after a power cut
 statuses         = ["in", "out", "go-out", "return"]
 ca_file          = ""
+proxy            = ""               # 公司代理伺服器 a company proxy, e.g. "http://proxy.corp:3128"
+proxy_login_file = ""               # 代理伺服器帳密另存檔案 a file with user:password for the proxy
 `
 }
 
@@ -1510,6 +1568,8 @@ idx_base           = "auto"         # auto, 0 or 1: how 104 counts the rows of i
 emp_no_pad         = 0              # 工號補零位數 pad numbers with zeros to this width; 0 off
 uno                = ""             # 統一編號 tax id, only for a vendor's account that serves several companies
 ca_file            = ""             # 公司代理伺服器的根憑證 extra root certificates (PEM), e.g. of a company proxy
+proxy              = ""             # 公司代理伺服器 a company proxy, e.g. "http://proxy.corp:3128"
+proxy_login_file   = ""             # 代理伺服器帳密另存檔案 a file with user:password for the proxy
 
 [[destination]]                     # 飛書 Feishu / Lark
 name             = "feishu"
@@ -1524,5 +1584,7 @@ calls_per_second = 10               # at most 50
 batch            = 50               # at most 50
 statuses         = ["in", "out", "go-out", "return"]
 ca_file          = ""
+proxy            = ""
+proxy_login_file = ""
 `
 }

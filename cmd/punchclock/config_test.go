@@ -155,7 +155,7 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:8:20: destination.calls_per_second = 51 is out of range; write a number from 1 to 50`,
 			`f:9:9: destination.batch = 51 is out of range; write a number from 1 to 50`,
 			`f:10:17: employee_type "open_id" is not known; write "employee_no" or "employee_id"`,
-			`f:11:1: unknown key "idx_base" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, statuses, ca_file`,
+			`f:11:1: unknown key "idx_base" in [[destination]]; write one of: name, driver, base_url, app_id, app_secret_file, employee_type, calls_per_second, batch, creator_id, field_out, statuses, ca_file, proxy, proxy_login_file`,
 		}},
 		{"signin without its account", top + "[[destination]]\nname = \"signin\"\ndriver = \"signin\"\nmode = \"service_account\"\n", []string{
 			`f:3:3: destination "signin" needs base_url; write base_url = "https://signin.example.com", the sign-in system's address`,
@@ -179,6 +179,17 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:8:12: destination.api_base is plain http to another machine; write https://; plain http is for a sandbox on this machine only`,
 			`f:9:13: destination.token_url is not a web address; write for example https://apis.104api.com.tw/oauth2/token`,
 			`f:15:12: destination.base_url holds a user name or password; write it without; secrets are in files of their own`,
+		}},
+		{"proxies", top + to104 + "proxy = \"http://bob:hunter2@proxy.corp:3128\"\n" + toFeishu + "proxy = \"proxy.corp:3128\"\n" + toSignin + "proxy_login_file = \"p\"\n", []string{
+			`f:8:9: destination.proxy holds a user name or password; write it without, and user:password into a file of its own that proxy_login_file names`,
+			`f:14:9: destination.proxy is not the address of a proxy; write for example "http://proxy.corp:3128", or "" for none`,
+			`f:22:20: destination "signin" has a proxy_login_file and no proxy; write proxy = "http://proxy.corp:3128", or remove proxy_login_file`,
+		}},
+		{"proxies that are no proxies", top + to104 + "proxy = \"socks5://proxy.corp:1080\"\n" + toFeishu + "proxy = \"http://proxy.corp\"\n" + toSignin + "proxy = \"https://proxy.corp:3128/x?y\"\nproxy_login = \"hunter2\"\n", []string{
+			`f:8:9: destination.proxy is not the address of a proxy; write for example "http://proxy.corp:3128", or "" for none`,
+			`f:14:9: destination.proxy has no port; write for example "http://proxy.corp:3128", or "" for none`,
+			`f:22:9: destination.proxy holds more than host and port; write for example "http://proxy.corp:3128", or "" for none`,
+			`f:23:1: destination.proxy_login does not belong into this file; put the secret into a file of its own and name that file in proxy_login_file`,
 		}},
 		{"destination without its account", top + "[[destination]]\nname = \"104\"\ndriver = \"transfercard\"\nclient_id = \"\"\n", []string{
 			`f:3:3: destination "104" needs client_secret_file; write client_secret_file = "104-secret"`,
@@ -316,20 +327,6 @@ func TestRemoteListenNeedsOneMoreWord(t *testing.T) {
 }
 
 // Everything but the marks, which are of the text.
-func withoutMarks(c *config) config {
-	out := *c
-	out.Readers, out.Destinations = nil, nil
-	for _, r := range c.Readers {
-		r.at = mark{}
-		out.Readers = append(out.Readers, r)
-	}
-	for _, d := range c.Destinations {
-		d.at, d.atSecret, d.atCA = mark{}, mark{}, mark{}
-		out.Destinations = append(out.Destinations, d)
-	}
-	return out
-}
-
 func show(t *testing.T, c *config) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -347,7 +344,7 @@ func TestShowReadsBackTheSame(t *testing.T) {
 	} {
 		c := parse(t, text)
 		again := parse(t, show(t, c))
-		if a, b := withoutMarks(c), withoutMarks(again); !reflect.DeepEqual(a, b) {
+		if a, b := c.withoutMarks(), again.withoutMarks(); !reflect.DeepEqual(a, b) {
 			t.Errorf("%+v\nbecame\n%+v", a, b)
 		}
 	}
@@ -460,7 +457,18 @@ func TestCheckOpensTheFilesThatAreNamed(t *testing.T) {
 	if faults, warnings = c.checkFiles(); len(faults) != 1 || !strings.Contains(faults[0].msg, "holds no certificate") || len(warnings) != 2 {
 		t.Errorf("%v\n%v", faults, warnings)
 	}
+	write("p.toml", top+toFeishu+"proxy = \"http://proxy.corp:3128\"\nproxy_login_file = \"p\"\n", 0o644)
+	proxied, err := loadConfig(filepath.Join(dir, "p.toml"), testBuild)
+	if err != nil {
+		t.Fatal(err)
+	}
 	write("s", "s3cret\n", 0o600)
+	for text, want := range map[string]string{"": "is empty", "bob": "not in the form user:password", ":x": "not in the form user:password", "bob:hunter2\n": ""} {
+		write("p", text, 0o600)
+		if faults, _ := proxied.checkFiles(); (want == "") != (len(faults) == 0) || want != "" && !strings.Contains(faults.Error(), want) || strings.Contains(faults.Error(), "bob") {
+			t.Errorf("%q: %v", text, faults)
+		}
+	}
 	write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644)
 	if faults, warnings = c.checkFiles(); len(faults)+len(warnings) != 0 {
 		t.Errorf("%v\n%v", faults, warnings)
@@ -496,7 +504,7 @@ func FuzzParseConfig(f *testing.F) {
 			if err != nil {
 				t.Fatalf("does not read back: %v\n%s", err, b.Bytes())
 			}
-			if a, b := withoutMarks(c), withoutMarks(again); !reflect.DeepEqual(a, b) {
+			if a, b := c.withoutMarks(), again.withoutMarks(); !reflect.DeepEqual(a, b) {
 				t.Fatalf("%+v\nbecame\n%+v", a, b)
 			}
 			return

@@ -327,7 +327,11 @@ func stampOf(r clock.Reading) punch.Stamp {
 
 func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	log := h.log.With("dest", d.Name)
-	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile, Transport: h.network,
+	var login func() (string, error)
+	if d.ProxyLoginFile != "" {
+		login = func() (string, error) { return readSecret(h.cfg.secretPath(d.ProxyLoginFile)) }
+	}
+	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile, Transport: h.network, Proxy: d.Proxy, ProxyLogin: login,
 		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) },
 		Date:    func(server time.Time) { h.heardTime(d.Name, server) }})
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"punchclock/sync/token"
 )
 
 const (
@@ -41,9 +43,12 @@ type ClientOptions struct {
 	// Proxy is the address of a proxy, http, https or socks5; "" for none. The
 	// environment is never asked.
 	Proxy string
+	// ProxyLogin reads user:password for the proxy afresh, for each connection; nil
+	// for a proxy that wants none.
+	ProxyLogin func() (string, error)
 	// Observe hears of every call that left, once, when its answer was read or it
-	// failed: the HTTP status as text, or timeout, refused, dns, tls or error, and
-	// how long it took. It may be nil, and must not block.
+	// failed: the HTTP status as text, or timeout, refused, dns, tls, proxy or error,
+	// and how long it took. It may be nil, and must not block.
 	Observe func(code string, took time.Duration)
 	// Date hears what every answer's Date header says, as it arrives: a hint at how
 	// right this device's clock is, and no more. It may be nil, and must not block.
@@ -96,16 +101,70 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 				// Not the text itself: it may hold a password.
 				return nil, errors.New("proxy: not an address; write http://host:port, https://host:port or socks5://host:port")
 			}
-			t.Proxy = http.ProxyURL(u)
+			t.Proxy = func(*http.Request) (*url.URL, error) { return withLogin(u, o.ProxyLogin) }
+			t.OnProxyConnectResponse = proxyAnswered
 		}
 		fresh := t.Clone()
 		fresh.DisableKeepAlives = true
 		next = &network{keep: t, fresh: fresh}
 	}
 	return &http.Client{
-		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe, o.Date}),
+		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe, o.Date, o.Proxy != ""}),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
+}
+
+// proxyError is a proxy that would not connect us, or could not be asked. Nothing
+// of a call was sent then.
+type proxyError struct {
+	text   string
+	denied error // a *token.Denied where a person must act
+}
+
+func (e *proxyError) Error() string { return e.text }
+func (e *proxyError) Unwrap() error { return e.denied }
+
+// proxyHint is what a person does about a login that the proxy does not take.
+const proxyHint = "put user:password of an account of the proxy into proxy_login_file; it is read again by itself"
+
+// withLogin returns the proxy's address with what it wants to know of us. The login
+// is part of the connection pool's key: a changed one means a new connection.
+func withLogin(u *url.URL, read func() (string, error)) (*url.URL, error) {
+	if read == nil {
+		return u, nil
+	}
+	login, err := read()
+	if err != nil {
+		return nil, refusedByProxy("its login cannot be read: " + err.Error())
+	}
+	user, password, ok := strings.Cut(strings.TrimSpace(login), ":")
+	if !ok || user == "" {
+		return nil, refusedByProxy("its login is not in the form user:password")
+	}
+	with := *u
+	with.User = url.UserPassword(user, password)
+	return &with, nil
+}
+
+// refusedByProxy is an error after which a person must act.
+func refusedByProxy(text string) *proxyError {
+	return &proxyError{text + "; " + proxyHint, &token.Denied{State: token.Misconfigured, Hint: proxyHint, Err: errors.New("the proxy: " + text)}}
+}
+
+const wantsLogin = "it wants another login than ours, or any at all (HTTP 407)"
+
+// proxyAnswered hears of the proxy's answer to CONNECT.
+func proxyAnswered(_ context.Context, _ *url.URL, asked *http.Request, answer *http.Response) error {
+	switch code := answer.StatusCode; {
+	case code == http.StatusOK:
+		return nil
+	case code == http.StatusProxyAuthRequired:
+		return refusedByProxy(wantsLogin)
+	case code == http.StatusForbidden:
+		return &proxyError{text: fmt.Sprintf("it forbids %s (HTTP 403); have its owner allow that address", asked.Host)}
+	default:
+		return &proxyError{text: fmt.Sprintf("it could not reach %s (HTTP %d)", asked.Host, code)}
+	}
 }
 
 // roots reads extra certificates.
@@ -213,6 +272,7 @@ type watched struct {
 	timeout time.Duration
 	observe func(string, time.Duration)
 	date    func(time.Time)
+	proxied bool
 }
 
 func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -224,6 +284,13 @@ func (t *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		cancel()
 		e := t.explain(asked, err)
+		t.observe(e.code, time.Since(start))
+		return nil, e
+	}
+	if t.proxied && resp.StatusCode == http.StatusProxyAuthRequired { // plain http: the proxy answers in the far side's place
+		resp.Body.Close()
+		cancel()
+		e := t.explain(asked, refusedByProxy(wantsLogin))
 		t.observe(e.code, time.Since(start))
 		return nil, e
 	}
@@ -263,7 +330,7 @@ func (b *plainBody) Read(p []byte) (int, error) {
 // callError is a call that came to nothing, in words fit for a log: no query, no
 // header, no body.
 type callError struct {
-	code   string // for metrics: timeout, refused, dns, tls, error
+	code   string // for metrics: timeout, refused, dns, tls, proxy, error
 	text   string
 	unsent bool // certain that nothing of the request was sent
 	err    error
@@ -292,6 +359,7 @@ func (t *watched) explain(asked context.Context, err error) *callError {
 		alert   tls.AlertError
 		network net.Error
 		errno   syscall.Errno
+		refused *proxyError
 	)
 	proxy := ""
 	dialing := false
@@ -309,6 +377,8 @@ func (t *watched) explain(asked context.Context, err error) *callError {
 		if errors.Is(asked.Err(), context.DeadlineExceeded) {
 			e.code = "timeout"
 		}
+	case errors.As(err, &refused):
+		e.code, e.unsent, e.text, proxy = "proxy", true, refused.text, "the proxy: "
 	case errors.As(err, &dns):
 		e.code, e.unsent = "dns", true
 		e.text = fmt.Sprintf("the name server did not answer for %s; check the network and its name server", dns.Name)

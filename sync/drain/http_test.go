@@ -27,6 +27,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"punchclock/sync/token"
 )
 
 // restedPace is a ceiling that does not make a test wait.
@@ -607,5 +609,133 @@ func TestEveryAnswersDateIsHeardAndNonsenseIsNot(t *testing.T) {
 	at := time.Date(2026, 11, 21, 0, 58, 0, 0, time.UTC)
 	if len(heard) != 2 || !heard[0].Equal(at) || !heard[1].Equal(at.Add(time.Second)) {
 		t.Errorf("heard %v", heard)
+	}
+}
+
+// connectProxy is a proxy on loopback that connects, after it has been asked who we
+// are if login is not "", or answers CONNECT with refuse.
+type connectProxy struct {
+	login   string
+	refuse  int
+	mu      sync.Mutex
+	asked   []string // targets it connected to
+	strange []string // logins it did not take
+}
+
+func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	user, password, _ := (&http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}).BasicAuth()
+	if got := user + ":" + password; p.login != "" && got != p.login {
+		p.strange = append(p.strange, got)
+		w.Header().Set("Proxy-Authenticate", "Basic realm=corp")
+		w.WriteHeader(http.StatusProxyAuthRequired)
+		return
+	}
+	if r.Method != http.MethodConnect || p.refuse != 0 {
+		w.WriteHeader(max(p.refuse, http.StatusOK))
+		return
+	}
+	p.asked = append(p.asked, r.Host)
+	far, err := net.Dial("tcp", r.Host)
+	if err != nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	near, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
+	go func() { io.Copy(far, near); far.Close() }()
+	go func() { io.Copy(near, far); near.Close() }()
+}
+
+func TestCallsGoThroughTheProxyAndTheFarSidesCertificateIsStillChecked(t *testing.T) {
+	a := newAuthority(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, cert := a.sign(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	pair := tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+	secured := func(h http.Handler) *httptest.Server {
+		srv := httptest.NewUnstartedServer(h)
+		srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+		srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+		srv.StartTLS()
+		t.Cleanup(srv.Close)
+		return srv
+	}
+	var seen http.Header
+	far := secured(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { seen = r.Header.Clone() }))
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme+" proxy", func(t *testing.T) {
+			p := &connectProxy{login: "bob:hunter2-secret"}
+			srv := httptest.NewServer(p)
+			defer srv.Close()
+			if scheme == "https" {
+				srv = secured(p)
+			}
+			login := "bob:not-the-secret\n"
+			o := ClientOptions{CAFile: file, Proxy: srv.URL, ProxyLogin: func() (string, error) { return login, nil }}
+			c := newClient(t, o)
+			_, _, err := call(t, t.Context(), c, far.URL)
+			var denied *token.Denied
+			if !errors.As(err, &denied) || denied.State != token.Misconfigured || !strings.Contains(err.Error(), "the proxy: it wants another login") ||
+				!strings.Contains(err.Error(), "proxy_login_file") || !neverLeft(err) {
+				t.Errorf("a wrong login: %v", err)
+			}
+			login = "bob:hunter2-secret\n" // the file was corrected
+			if _, _, err := call(t, t.Context(), c, far.URL); err != nil {
+				t.Fatal(err)
+			}
+			if len(p.asked) != 1 || p.asked[0] != far.Listener.Addr().String() || seen.Get("Authorization") == "" || seen.Get("Proxy-Authorization") != "" {
+				t.Errorf("asked for %q, the far side saw %v", p.asked, seen)
+			}
+			o.CAFile = ""
+			if scheme == "http" { // with a secured one the proxy's own certificate is doubted first
+				if _, _, err := call(t, t.Context(), newClient(t, o), far.URL); err == nil || !strings.Contains(err.Error(), "ca_file") || strings.Contains(err.Error(), "the proxy:") {
+					t.Errorf("a far side nobody knows: %v", err)
+				}
+			} else if _, _, err := call(t, t.Context(), newClient(t, o), far.URL); err == nil || !strings.Contains(err.Error(), "the proxy: the certificate is signed by an authority") {
+				t.Errorf("a proxy nobody knows: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatAProxyRefusesIsToldAsTheProxys(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		proxy  *connectProxy
+		scheme string
+		login  func() (string, error)
+		want   string
+		person bool // must act
+	}{
+		{"no login at all", &connectProxy{login: "a:b"}, "https", nil, "the proxy: it wants another login than ours, or any at all (HTTP 407); put user:password", true},
+		{"no login at all, without TLS", &connectProxy{login: "a:b"}, "http", nil, "the proxy: it wants another login than ours, or any at all (HTTP 407); put user:password", true},
+		{"forbidden", &connectProxy{refuse: 403}, "https", nil, "the proxy: it forbids far.invalid:443 (HTTP 403)", false},
+		{"cannot reach", &connectProxy{refuse: 502}, "https", nil, "the proxy: it could not reach far.invalid:443 (HTTP 502)", false},
+		{"busy", &connectProxy{refuse: 503}, "https", nil, "the proxy: it could not reach far.invalid:443 (HTTP 503)", false},
+		{"login cannot be read", &connectProxy{}, "https", func() (string, error) { return "", errors.New("open proxy-login: no such file") }, "the proxy: its login cannot be read: open proxy-login", true},
+		{"login without a colon", &connectProxy{}, "https", func() (string, error) { return secretBody, nil }, "the proxy: its login is not in the form user:password", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := httptest.NewServer(c.proxy)
+			defer srv.Close()
+			var o observed
+			_, _, err := call(t, t.Context(), newClient(t, ClientOptions{Proxy: srv.URL, ProxyLogin: c.login, Observe: o.hear}), c.scheme+"://far.invalid")
+			var denied *token.Denied
+			if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &denied) != c.person || o.String() != "proxy" || !neverLeft(err) {
+				t.Errorf("error %v, observed %q", err, o.String())
+			}
+		})
+	}
+	var o observed
+	_, _, err := call(t, t.Context(), newClient(t, ClientOptions{Proxy: "http://127.0.0.1:1", Observe: o.hear}), "https://far.invalid")
+	if err == nil || !strings.Contains(err.Error(), "the proxy: connection refused") || o.String() != "refused" || !neverLeft(err) {
+		t.Errorf("one that is down: %v, %q", err, o.String())
 	}
 }
