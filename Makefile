@@ -14,7 +14,7 @@ PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-power power-kernel deps
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-power power-kernel test-kernel guest-kernel deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,8 @@ test: deps ## all that a change must pass
 	$(MAKE) --no-print-directory test-arm
 	@if $(MAKE) --no-print-directory power-kernel; then $(MAKE) --no-print-directory durability-power N=5; \
 	else echo "NOT RUN: 5 power cuts in a virtual machine, because its kernel could not be fetched, see above"; fi
+	@if $(MAKE) --no-print-directory guest-kernel; then $(MAKE) --no-print-directory test-kernel FORM=short; \
+	else echo "NOT RUN: the tests against the kernel's drivers, because a kernel for them could not be made, see above"; fi
 	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
@@ -77,6 +79,37 @@ power-kernel: deps
 	echo "fetching $$p into $(POWER_CACHE)"; apt-get -qq -o APT::Sandbox::User=root download "$$p"; \
 	dpkg-deb --fsys-tarfile *.deb | tar x -C kernel --wildcards './boot/vmlinuz-*' ./lib/modules; \
 	mv kernel $(POWER_CACHE)/
+
+FORM ?= full
+test-kernel: guest-kernel ## readers and lamps against the kernel's own drivers, in a virtual machine. FORM=short: in a minute
+	GUEST_KERNEL=$(POWER_CACHE)/guest GUEST_FORM=$(FORM) $(GO) test -count=1 -timeout 120m -v -run 'Kernel' ./device/... ./ui/... ./cmd/punchsim | grep -vE 'no test|^PASS$$'
+
+# Debian's usual kernel for those machines, with its modules for simulated hardware.
+# gpio-sim is not among them: it is compiled from the kernel's source, which Debian
+# has too, against the headers. Nothing is installed but a library the compiling
+# needs; what is not needed afterwards is thrown away.
+guest-kernel: deps
+	@set -e; [ ! -d $(POWER_CACHE)/guest ] || exit 0; \
+	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the virtual machine is an amd64 one, and this machine cannot compile for it"; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq; \
+	p=$$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: linux-image-//p' | head -1); \
+	[ -n "$$p" ] || { echo "there is no package linux-image-amd64 here"; exit 1; }; \
+	v=$$(echo "$$p" | cut -d. -f1,2); h=linux-headers-; \
+	PATH="$$PATH:/usr/sbin:/sbin" ldconfig -p | grep -q 'libelf\.so\.1 ' || DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends libelf1 >/dev/null; \
+	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; cd $$t; mkdir guest sim headers; \
+	echo "fetching linux-image-$$p and the source of gpio-sim into $(POWER_CACHE)"; \
+	apt-get -qq -o APT::Sandbox::User=root download linux-image-$$p $$h$$p $$h$${p%-amd64}-common linux-kbuild-$$v linux-source-$$v; \
+	dpkg-deb --fsys-tarfile linux-image-*.deb | tar x -C guest --wildcards \
+	  $(foreach d,net sound drivers/net drivers/media drivers/iio drivers/infiniband drivers/scsi drivers/gpu/drm/[a-t]* fs/[d-z]*,--exclude='./lib/modules/*/kernel/$(d)') './boot/vmlinuz-*' ./lib/modules; \
+	for d in $$h*.deb linux-kbuild-*.deb; do dpkg-deb -x $$d headers; done; \
+	sed -i "s|/usr/src/|$$t/headers/usr/src/|" headers/usr/src/$$h$$p/Makefile; \
+	dpkg-deb --fsys-tarfile linux-source-*.deb | tar xO ./usr/src/linux-source-$$v.tar.xz | tar xJ -C sim --transform 's|.*/||' --wildcards \
+	  '*/drivers/gpio/gpio-sim.c' '*/drivers/gpio/gpiolib.h' '*/kernel/irq/irq_sim.c'; \
+	sed -i 's/handle_simple_irq(irq_to_desc(irqnum))/generic_handle_irq(irqnum)/' sim/irq_sim.c; : modules may not use irq_to_desc; \
+	printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\n' > sim/licence.c; \
+	printf 'obj-m += gpio-sim.o irq-sim.o\nirq-sim-y := irq_sim.o licence.o\n' > sim/Kbuild; \
+	$(MAKE) -s -C headers/usr/src/$$h$$p M=$$t/sim CC=gcc modules 2>&1 | { grep -v BTF || :; }; \
+	cp sim/*.ko guest/lib/modules/$$p/; mv -T guest $(POWER_CACHE)/guest 2>/dev/null || [ -d $(POWER_CACHE)/guest ]
 
 durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
 	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue

@@ -6,6 +6,9 @@
 //   - [Port] is a scripted line for tests on a virtual clock: bytes, pauses and
 //     errors at given times. [Openings] hands several of them out one after
 //     another, as if a device were unplugged and came back.
+//   - [InKernel] runs a test on a kernel of its own, in a virtual machine, where it
+//     may make devices: [NewGPIOSim] is a GPIO chip with the test at the other end of
+//     its wires, and there are the kernel's modules for keyboards and USB.
 //   - [RDM6300] writes the frames of the commonest serial reader.
 //   - [TestReader] is the contract of device.Reader as tests.
 package devicetest

@@ -1,0 +1,469 @@
+package devicetest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is the virtual machine that [InKernel] starts.
+type Machine struct {
+	// Modules of the kernel to load, those they need come by themselves. One that
+	// is part of the kernel anyway may be named too. Parameters follow after a
+	// space: "i2c-stub chip_addr=0x68".
+	Modules []string
+
+	// Within is how long all of it may take by the clock on the wall; 0 is two
+	// minutes. The guest's own clock runs as fast as its instructions are
+	// emulated, and much faster while it has nothing to do.
+	Within time.Duration
+}
+
+// InKernel runs fn as part of a test on a kernel of its own: this very test
+// program is the first process of a virtual machine with Debian's kernel, and
+// runs there, as root, what t is. Outside, the test waits, prints what the guest
+// says, and fails if it fails.
+//
+//	func TestTapsThroughTheKernel(t *testing.T) {
+//		devicetest.InKernel(t, devicetest.Machine{Modules: []string{"uinput", "evdev"}}, func(t *testing.T) {
+//			// make the device, run the reader, tap
+//		})
+//	}
+//
+// Nothing before InKernel in the test may need root or hardware: it runs on both
+// sides. The machine has one processor, whose time is the number of instructions it
+// has executed (16 ns each): what is measured there does not depend on how busy the
+// host is. It has no disk and no network; /dev, /proc, /sys, configfs and /tmp are
+// there. It is emulated in software always.
+//
+// It needs GUEST_KERNEL=<folder of an unpacked kernel> and a program without shared
+// libraries, and says what is missing when it skips; make test-kernel has both. For
+// make to find the test, its name holds the word Kernel.
+func InKernel(t *testing.T, m Machine, fn func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(inGuest) != "" {
+		fn(t)
+		return
+	}
+	kernel := os.Getenv("GUEST_KERNEL")
+	switch {
+	case kernel == "":
+		t.Skip("no virtual machine here: make test-kernel starts it")
+	case runtime.GOARCH != "amd64":
+		t.Skipf("the virtual machine is an amd64 one, this program is for %s", runtime.GOARCH)
+	}
+	if err := m.run(t, kernel); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ShortForm reports whether a long test in the guest should do with a minute:
+// GUEST_FORM=short.
+func ShortForm() bool { return os.Getenv("GUEST_FORM") == "short" }
+
+const (
+	inGuest  = "PUNCHCLOCK_IN_GUEST"
+	orders   = "/orders.json" // in the guest
+	exitLine = "the guest's tests ended with "
+)
+
+// order is what the outside wants of the first process.
+type order struct {
+	Test    string   // pattern for -test.run
+	Env     []string // of the test
+	Modules []string // parameters of /mod/000 …
+}
+
+func (m Machine) run(t *testing.T, root string) error {
+	kernels, _ := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
+	if len(kernels) != 1 {
+		return fmt.Errorf("GUEST_KERNEL=%q is no unpacked kernel package: it holds %d kernels", root, len(kernels))
+	}
+	initrd := filepath.Join(t.TempDir(), "initrd")
+	if err := m.pack(t.Name(), root, initrd); err != nil {
+		return fmt.Errorf("pack the guest: %w", err)
+	}
+	if m.Within == 0 {
+		m.Within = 2 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), m.Within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+		"-machine", "pc,accel=tcg", "-smp", "1", "-icount", "shift=4,sleep=off", "-m", "512",
+		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+		"-kernel", kernels[0], "-initrd", initrd, "-append", "console=ttyS0,115200 loglevel=1 panic=-1 oops=panic")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the guest: %w", err)
+	}
+	end := "" // how it ended
+	sc := bufio.NewScanner(out)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		line := strings.TrimRight(sc.Text(), "\r")
+		if v, ok := strings.CutPrefix(line, exitLine); ok {
+			end = v
+			continue
+		}
+		fmt.Fprintln(t.Output(), line)
+	}
+	werr := cmd.Wait()
+	switch {
+	case end == "0":
+		fmt.Fprintf(t.Output(), "the guest took %v\n", time.Since(began).Round(100*time.Millisecond))
+		return nil
+	case end != "":
+		return fmt.Errorf("the test in the guest failed, see above: %s", end)
+	case ctx.Err() != nil:
+		return fmt.Errorf("the guest was not done within %v", m.Within)
+	}
+	return fmt.Errorf("the guest ended before its test did: %w %s", errors.Join(werr, sc.Err()), said.String())
+}
+
+// pack makes the first file system of the guest: this very program, and modules.
+func (m Machine) pack(test, root, to string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := isStatic(self); err != nil {
+		return err
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	o := order{}
+	for part := range strings.SplitSeq(test, "/") {
+		o.Test += "/^" + regexp.QuoteMeta(part) + "$"
+	}
+	o.Test = o.Test[1:]
+	for _, name := range []string{"GUEST_FORM", "GOTRACEBACK"} {
+		if v, ok := os.LookupEnv(name); ok {
+			o.Env = append(o.Env, name+"="+v)
+		}
+	}
+	mods, err := modules(root, append([]string{"configfs"}, m.Modules...))
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	a := archive{w: w}
+	a.add("dev", 0o040755, 0, nil)
+	a.add("dev/console", 0o020600, 1, nil)
+	a.add("tmp", 0o041777, 0, nil)
+	a.add("mod", 0o040755, 0, nil)
+	for i, mod := range mods {
+		a.add(fmt.Sprintf("mod/%03d", i), 0o100644, 0, mod.data)
+		o.Modules = append(o.Modules, mod.params)
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	a.add(strings.TrimPrefix(orders, "/"), 0o100644, 0, text)
+	a.add("init", 0o100755, 0, program)
+	a.add("TRAILER!!!", 0, 0, nil)
+	return w.Flush()
+}
+
+// isStatic says whether a program runs where there is nothing else.
+func isStatic(program string) error {
+	e, err := elf.Open(program)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	for _, p := range e.Progs {
+		if p.Type == elf.PT_INTERP {
+			return errors.New("this test needs a program without shared libraries: set CGO_ENABLED=0, and no -race")
+		}
+	}
+	return nil
+}
+
+// archive writes the format "newc" of cpio, which the kernel unpacks.
+type archive struct {
+	w     *bufio.Writer // keeps the first error for Flush
+	inode int
+}
+
+// add writes an entry; minor is that of a character device with major 5.
+func (a *archive) add(name string, mode, minor int, data []byte) {
+	a.inode++
+	major := 0
+	if minor > 0 {
+		major = 5
+	}
+	n, _ := fmt.Fprintf(a.w, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00",
+		a.inode, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0, name)
+	a.w.Write(make([]byte, -n&3))
+	a.w.Write(data)
+	a.w.Write(make([]byte, -len(data)&3))
+}
+
+type module struct {
+	data   []byte
+	params string
+}
+
+// modules returns modules and what they need, in the order of loading. One that
+// has no file must be part of the kernel itself.
+func modules(root string, names []string) (out []module, err error) {
+	files, builtin := map[string]string{}, map[string]bool{}
+	plain := func(name string) string { return strings.ReplaceAll(name, "-", "_") }
+	err = filepath.WalkDir(filepath.Join(root, "lib", "modules"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name, _, ok := strings.Cut(filepath.Base(path), ".ko"); ok {
+			files[plain(name)] = path
+		}
+		if filepath.Base(path) == "modules.builtin" {
+			b, err := os.ReadFile(path)
+			for line := range strings.Lines(string(b)) {
+				builtin[plain(strings.TrimSuffix(filepath.Base(strings.TrimSpace(line)), ".ko"))] = true
+			}
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	done := map[string]bool{}
+	var load func(name, params string) error
+	load = func(name, params string) error {
+		name = plain(name)
+		path := files[name]
+		switch {
+		case done[name] || path == "" && builtin[name]:
+			return nil
+		case path == "":
+			return fmt.Errorf("this kernel has no module %s", name)
+		}
+		done[name] = true
+		data, err := os.ReadFile(path)
+		if err == nil && strings.HasSuffix(path, ".xz") {
+			data, err = exec.Command("xz", "-dc", path).Output()
+		}
+		if err != nil {
+			return err
+		}
+		f, err := elf.NewFile(bytes.NewReader(data))
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		info := f.Section(".modinfo")
+		if info == nil {
+			return fmt.Errorf("%s: it says nothing of what it needs", path)
+		}
+		text, err := info.Data()
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for line := range strings.SplitSeq(string(text), "\x00") {
+			if deps, ok := strings.CutPrefix(line, "depends="); ok && deps != "" {
+				for dep := range strings.SplitSeq(deps, ",") {
+					if err := load(dep, ""); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		out = append(out, module{data, params})
+		return nil
+	}
+	for _, m := range names {
+		name, params, _ := strings.Cut(m, " ")
+		if err := load(name, params); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// The first process of the guest is this program too: it prepares the machine,
+// runs the test as a process of its own, says how it ended and turns it off.
+func init() {
+	if os.Getpid() != 1 {
+		return
+	}
+	text, err := os.ReadFile(orders)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // a container, whose first process is a test
+	}
+	var o order
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err == nil {
+		err = o.prepare()
+	}
+	end := "0"
+	if err == nil {
+		cmd := exec.Command("/init", "-test.v", "-test.timeout", "24h", "-test.run", o.Test) // hours of the guest: idle ones pass in minutes
+		cmd.Env = append(o.Env, inGuest+"=1", "TMPDIR=/tmp", "HOME=/tmp", "PATH=/")
+		cmd.Stdout, cmd.Stderr, cmd.Dir = os.Stdout, os.Stderr, "/tmp"
+		err = cmd.Run()
+	}
+	if err != nil {
+		end = err.Error()
+	}
+	fmt.Printf("\n%s%s\n", exitLine, end)
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	select {}
+}
+
+func (o order) prepare() error {
+	mount := func(what, where string) error {
+		if err := os.MkdirAll(where, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(what, where, what, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", where, err)
+		}
+		return nil
+	}
+	for _, m := range []struct{ what, where string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
+		if err := mount(m.what, m.where); err != nil {
+			return err
+		}
+	}
+	for i, params := range o.Modules {
+		name := fmt.Sprintf("/mod/%03d", i)
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = unix.InitModule(b, params)
+		}
+		if err != nil {
+			return fmt.Errorf("load module %d, %q: %w", i, params, err)
+		}
+	}
+	return mount("configfs", "/sys/kernel/config")
+}
+
+// GPIOSim is a GPIO chip of the kernel whose lines the test pulls: the other side
+// of the wires. It exists in the guest only, with the modules "gpio-sim".
+type GPIOSim struct {
+	Path string // /dev/gpiochipN
+
+	dir   string // in configfs
+	pulls []*os.File
+	close sync.Once
+}
+
+// NewGPIOSim makes a chip with a label of its own and lines 0 to n-1, pulled up.
+// names are those of its lines, as many as there are.
+func NewGPIOSim(t testing.TB, label string, n int, names ...string) *GPIOSim {
+	t.Helper()
+	s := &GPIOSim{dir: "/sys/kernel/config/gpio-sim/" + label}
+	if err := s.make(label, n, names); err != nil {
+		s.Remove()
+		t.Fatalf("simulated GPIO chip %s: %v", label, err)
+	}
+	t.Cleanup(s.Remove)
+	return s
+}
+
+func (s *GPIOSim) make(label string, n int, names []string) error {
+	bank := s.dir + "/bank0"
+	if err := os.MkdirAll(bank, 0o755); err != nil {
+		return err
+	}
+	for i, name := range names {
+		line := fmt.Sprintf("%s/line%d", bank, i)
+		if err := os.Mkdir(line, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(line+"/name", []byte(name), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, v := range [][2]string{{bank + "/num_lines", strconv.Itoa(n)}, {bank + "/label", label}, {s.dir + "/live", "1"}} {
+		if err := os.WriteFile(v[0], []byte(v[1]), 0o644); err != nil {
+			return err
+		}
+	}
+	var at [2]string
+	for i, file := range []string{s.dir + "/dev_name", bank + "/chip_name"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		at[i] = strings.TrimSpace(string(b))
+	}
+	s.Path = "/dev/" + at[1]
+	for i := range n {
+		f, err := os.OpenFile(fmt.Sprintf("/sys/devices/platform/%s/%s/sim_gpio%d/pull", at[0], at[1], i), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		s.pulls = append(s.pulls, f)
+		if err := s.Pull(i, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pull pulls a line up or down, which is what the kernel sees on it unless it is
+// an output. It may be called by several goroutines, for a line each.
+func (s *GPIOSim) Pull(line int, up bool) error {
+	text := "pull-down"
+	if up {
+		text = "pull-up"
+	}
+	_, err := s.pulls[line].WriteAt([]byte(text), 0)
+	return err
+}
+
+// Level reads what is on a line: what it is driven to if it is an output.
+func (s *GPIOSim) Level(line int) (up bool, err error) {
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.pulls[line].Name()), "value"))
+	return strings.TrimSpace(string(b)) == "1", err
+}
+
+// Remove takes the chip away, as when a board is unplugged. It may be repeated.
+func (s *GPIOSim) Remove() {
+	s.close.Do(func() {
+		for _, f := range s.pulls {
+			f.Close()
+		}
+		// What was never made is not there: the kernel says so, and it does not matter.
+		_ = os.WriteFile(s.dir+"/live", []byte("0"), 0o644)
+		lines, _ := filepath.Glob(s.dir + "/bank0/line*")
+		for _, dir := range append(slices.Clone(lines), s.dir+"/bank0", s.dir) {
+			_ = os.Remove(dir)
+		}
+	})
+}
