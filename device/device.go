@@ -42,6 +42,12 @@ const (
 	FaultTimeout  = "timeout"  // a frame stopped in the middle
 	FaultNoise    = "noise"    // crosstalk, glitches, line stuck
 	FaultLost     = "lost"     // the kernel or the line lost some of it
+
+	// Read well, and refused all the same. They always have Try set, and the
+	// person is told in words of their own.
+	FaultRandom  = "random"  // a phone or a card that changes its number with every tap
+	FaultTwo     = "two"     // two cards were held to the reader at once
+	FaultLearned = "learned" // a technician is reading cards in; the house makes it, no reader
 )
 
 // Event is one thing a reader has to tell.

@@ -21,8 +21,9 @@ type Result struct {
 	Name     string    `json:"name,omitempty"` // already masked where the site wants that
 	Time     time.Time `json:"time"`           // in the device's zone, to the millisecond
 	Reader   string    `json:"reader,omitempty"`
-	Clock    string    `json:"clock"` // synced, holdover, unset
-	Language string    `json:"-"`     // the person's own, "" for the device's
+	Clock    string    `json:"clock"`            // synced, holdover, unset
+	Reason   string    `json:"reason,omitempty"` // of a misread: the reader's word for it
+	Language string    `json:"-"`                // the person's own, "" for the device's
 }
 
 // Screen is all that a display needs to draw.

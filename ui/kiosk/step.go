@@ -128,6 +128,7 @@ func step(s state, e event) (state, []action) {
 			Time:     e.stamp.Wall.In(s.cfg.Location),
 			Reader:   e.reader,
 			Clock:    e.stamp.Clock.String(),
+			Reason:   e.fault,
 			Language: s.cfg.DefaultLanguage,
 		})
 	case evChoose:

@@ -355,6 +355,16 @@ func TestUnknownCardUsesTheChoiceUpAndMisreadDoesNot(t *testing.T) {
 	d.want("stored", "in")
 }
 
+func TestAMisreadSaysWhyToThePerson(t *testing.T) {
+	d := newDoor(t, "2026-11-21 09:00:00", nil)
+	for i, why := range []string{"random", "checksum"} {
+		d.feed(event{what: evMisread, id: d.draw(), stamp: d.now(), reader: "front", sign: device.Fault, fault: why})
+		if len(d.answers) != i+1 || d.answers[i].Reason != why {
+			t.Fatalf("%s: answers %+v", why, d.answers)
+		}
+	}
+}
+
 func TestChoiceNeverReachesBackToAnEarlierTap(t *testing.T) {
 	d := newDoor(t, "2026-11-21 09:00:00", nil)
 	early := d.now()

@@ -17,6 +17,9 @@ var en = map[Key]string{
 	Duplicate:       "You have just punched",
 	UnknownBadge:    "Card not registered. Recorded; please see HR",
 	Misread:         "Could not read. Please tap again",
+	MisreadRandom:   "This card changes its number. Please use your staff card",
+	MisreadTwo:      "Two cards were read. Please tap one",
+	MisreadLearned:  "Card read for registration. Not punched",
 	NotStored:       "Not saved. Please tap again",
 
 	WhyChosen:   "chosen",

@@ -37,6 +37,9 @@ const (
 	Duplicate       Key = "outcome.duplicate"
 	UnknownBadge    Key = "outcome.unknown_badge"
 	Misread         Key = "outcome.misread"
+	MisreadRandom   Key = "outcome.misread.random"  // a phone, or a card that changes its number
+	MisreadTwo      Key = "outcome.misread.two"     // two cards at once
+	MisreadLearned  Key = "outcome.misread.learned" // a technician reads cards in
 	NotStored       Key = "outcome.not_stored"
 
 	WhyChosen   Key = "why.chosen" // where the kind of the next tap comes from
@@ -181,6 +184,14 @@ func (c Catalog) Outcome(outcome, clock string) string {
 		return c.Say(StoredUncertain)
 	}
 	return c.word("outcome.", outcome)
+}
+
+// Misread returns the sentence of a misread; reason is the result's.
+func (c Catalog) Misread(reason string) string {
+	if s := c.word("outcome.misread.", reason); reason != "" && s != "" {
+		return s
+	}
+	return c.Say(Misread)
 }
 
 func (c Catalog) word(prefix, word string) string {

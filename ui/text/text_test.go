@@ -95,6 +95,25 @@ func TestEveryWordOfTheWireHasASentence(t *testing.T) {
 	}
 }
 
+func TestARefusedCardIsRefusedInItsOwnWords(t *testing.T) {
+	for _, tag := range Languages() {
+		c := For(tag)
+		seen := map[string]bool{c.Say(Misread): true}
+		for _, reason := range []string{"random", "two", "learned"} {
+			if s := c.Misread(reason); seen[s] {
+				t.Errorf("%s: %s is %q", tag, reason, s)
+			} else {
+				seen[s] = true
+			}
+		}
+		for _, reason := range []string{"", "checksum"} {
+			if s := c.Misread(reason); s != c.Say(Misread) {
+				t.Errorf("%s: %q is %q", tag, reason, s)
+			}
+		}
+	}
+}
+
 func TestNotStoredNeverReadsLikeASuccess(t *testing.T) {
 	for tag, words := range map[string][]string{
 		"zh-TW": {"未儲存", "再刷"}, "zh-CN": {"未保存", "再刷"}, "en": {"Not saved", "again"},

@@ -17,6 +17,9 @@ var zhCN = map[Key]string{
 	Duplicate:       "刚才已打过卡",
 	UnknownBadge:    "卡片未登记，已记录，请联系人事",
 	Misread:         "读取失败，请再刷一次",
+	MisreadRandom:   "此卡每次号码不同，不能打卡，请用员工卡",
+	MisreadTwo:      "读到两张卡，请一次刷一张",
+	MisreadLearned:  "卡片读取登记中，未打卡",
 	NotStored:       "未保存，请再刷一次",
 
 	WhyChosen:   "已选择",

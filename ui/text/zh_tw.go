@@ -17,6 +17,9 @@ var zhTW = map[Key]string{
 	Duplicate:       "剛才已打過卡",
 	UnknownBadge:    "卡片未登錄，已記錄，請洽人資",
 	Misread:         "讀取失敗，請再刷一次",
+	MisreadRandom:   "此卡每次號碼不同，不能打卡，請用員工卡",
+	MisreadTwo:      "讀到兩張卡，請一次刷一張",
+	MisreadLearned:  "卡片讀取登錄中，未打卡",
 	NotStored:       "未儲存，請再刷一次",
 
 	WhyChosen:   "已選擇",

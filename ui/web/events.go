@@ -40,6 +40,7 @@ type wireResult struct {
 	Time     string `json:"time"`
 	Reader   string `json:"reader,omitempty"`
 	Clock    string `json:"clock"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 type wireScreen struct {
@@ -66,7 +67,7 @@ type wirePulse struct {
 func (s *Server) stamp(t time.Time) string { return t.In(s.cfg.Location).Format(timeLayout) }
 
 func (s *Server) wire(r ui.Result) *wireResult {
-	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock}
+	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock, r.Reason}
 }
 
 func (s *Server) encodeResult(r ui.Result) []byte { return encode(s.wire(r)) }

@@ -543,13 +543,17 @@ func TestResultOnTheWireIsAsPromised(t *testing.T) {
 		l.take()
 		s.Result(stored(42))
 		s.Result(ui.Result{Outcome: "misread", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reader: "front", Clock: "unset"})
+		s.Result(ui.Result{Outcome: "misread", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reader: "front", Clock: "unset", Reason: "random"})
 		synctest.Wait()
 		got := named(l.take(), "result")
-		if len(got) != 2 || got[0].data != golden {
+		if len(got) != 3 || got[0].data != golden {
 			t.Fatalf("got  %v\nwant %s", got, golden)
 		}
 		if want := `{"outcome":"misread","time":"2026-01-02T11:04:05.000+08:00","reader":"front","clock":"unset"}`; got[1].data != want {
 			t.Errorf("got  %s\nwant %s", got[1].data, want)
+		}
+		if want := `"clock":"unset","reason":"random"}`; !strings.HasSuffix(got[2].data, want) {
+			t.Errorf("got  %s\nwant … %s", got[2].data, want)
 		}
 		l.hangUp()
 		<-l.done
@@ -912,7 +916,7 @@ func TestEverySentenceThePageUsesExists(t *testing.T) {
 		"greet.":   {"in", "out", "go-out", "return"},
 		"why.":     {"chosen", "schedule", "person"},
 		"clock.":   {"unset", "holdover"},
-		"outcome.": {"stored", "stored.unset", "duplicate", "unknown_badge", "misread", "not_stored"},
+		"outcome.": {"stored", "stored.unset", "duplicate", "unknown_badge", "misread", "misread.random", "misread.two", "misread.learned", "not_stored"},
 		"idle.":    {"pending.one", "pending.many", "parked.one", "parked.many"},
 	} {
 		for _, e := range ends {

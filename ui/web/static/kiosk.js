@@ -141,7 +141,8 @@
 		closePIN();
 		const word = T["kind." + r.kind] || "";
 		const stored = r.outcome === "stored", unset = stored && r.clock === "unset";
-		const sentence = T["outcome." + r.outcome + (unset ? ".unset" : "")] || r.outcome;
+		const sentence = r.reason && T["outcome." + r.outcome + "." + r.reason] ||
+			T["outcome." + r.outcome + (unset ? ".unset" : "")] || r.outcome;
 		const head = stored ? word : sentence;
 		const name = r.name || r.employee_no || "";
 		const note = !stored ? "" : unset ? sentence : sentence + " · " + (T["greet." + r.kind] || "");
