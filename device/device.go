@@ -18,10 +18,11 @@ type What uint8
 
 const (
 	Card  What = iota + 1 // a credential was read, all checks passed
-	Key                   // one of the four kind keys was pressed; Event.Key holds its word
+	Key                   // one of the four kind keys was pressed; Event.Key holds its word, "" takes the reader's last one back
 	Fault                 // something was read and thrown away; Event.Fault says why
 	Up                    // the reader is there and listening
 	Down                  // the reader is gone; Event.Err says why. It comes back by itself
+	Entry                 // an employee number and a PIN were typed; Event.Key may hold the kind typed with them
 )
 
 // String returns the event's word for logs.
@@ -32,7 +33,7 @@ func (w What) String() string {
 	return whatWords[w]
 }
 
-var whatWords = [...]string{"", "card", "key", "fault", "up", "down"}
+var whatWords = [...]string{"", "card", "key", "fault", "up", "down", "entry"}
 
 // Fault words. A reader uses one of these, so that metrics stay few.
 const (
@@ -61,9 +62,13 @@ type Event struct {
 	Raw    []byte // what came off the line, most significant bit first; kept for ever beside Value
 	Bits   int    // how many bits of Raw count
 
-	Key   string // of a Key: in, out, go-out, return
+	Key   string // of a Key: in, out, go-out, return, or "" (see Key); of an Entry: the kind, "" for none
 	Fault string // of a Fault: one of the words above
 	Err   error  // of a Down
+
+	// Of an Entry. Whether the two belong together is not the reader's to say.
+	Number string
+	PIN    PIN
 
 	// Try tells a Fault that a person caused and should hear of ("please try
 	// again") from one that only the technician needs to know (line noise).

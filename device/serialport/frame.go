@@ -1,7 +1,6 @@
 package serialport
 
 import (
-	"slices"
 	"time"
 
 	"punchclock/device"
@@ -26,8 +25,7 @@ type dialect struct {
 	xor    bool   // the last two digits are the XOR of the bytes before
 	lrc    bool   // a binary byte follows the tail: XOR of the whole frame
 
-	line    string // the characters of a line
-	lengths []int  // how many digits a line may have
+	line string // the characters of a line
 }
 
 var dialects = []*dialect{
@@ -35,8 +33,8 @@ var dialects = []*dialect{
 	{name: "id12la", start: stx, digits: 12, tail: "\r\n\x03", xor: true},
 	{name: "idteck", start: stx, digits: 10, tail: "\x03", lrc: true},
 	{name: "parallax", start: lf, digits: 10, tail: "\r"},
-	{name: "hex-line", line: "0123456789ABCDEFabcdef", lengths: []int{8, 10, 14, 20}},
-	{name: "dec-line", line: "0123456789,", lengths: []int{8, 10, 13}},
+	{name: "hex-line", line: device.LineCharacters("hex-line")},
+	{name: "dec-line", line: device.LineCharacters("dec-line")},
 }
 
 // Dialects returns the names that [Config].Dialect accepts.
@@ -197,29 +195,12 @@ func (d *decoder) pushLine(b byte, at time.Time) (frame, bool) {
 }
 
 func (d *decoder) endLine() (frame, bool) {
-	line := d.buf[:d.n]
-	digits, commas := 0, 0
-	for _, b := range line {
-		if b == ',' {
-			commas++
-		} else {
-			digits++
-		}
+	n, fault := device.ParseLine(d.name, 0, d.buf[:d.n])
+	if fault != "" {
+		return d.fail(fault)
 	}
-	switch {
-	case commas > 1, line[0] == ',', line[len(line)-1] == ',':
-		return d.fail(device.FaultFormat)
-	case !slices.Contains(d.lengths, digits):
-		return d.fail(device.FaultLength)
-	case d.name == "dec-line":
-		n := copy(d.value[:], line)
-		copy(d.raw[:], line)
-		d.n = 0
-		return frame{medium: "dec", value: d.value[:n], raw: d.raw[:n], bits: 8 * n, first: d.first, last: d.last}, true
-	case digits == 10:
-		return d.card("em", line)
-	}
-	return d.card("uid", line)
+	d.n = 0
+	return frame{medium: n.Medium, value: []byte(n.Value), raw: n.Raw, bits: 8 * len(n.Raw), first: d.first, last: d.last}, true
 }
 
 // silence says that nothing came for longer than the gap inside a frame may be.
