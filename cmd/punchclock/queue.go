@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"punchclock/queue"
 	"punchclock/queue/punch"
+	"punchclock/ui/text"
 )
 
 // queueRow is one punch that a destination has not taken.
@@ -27,7 +30,8 @@ type queueRow struct {
 	Kind        string `json:"kind"`
 	Time        string `json:"time"`
 	Reason      string `json:"reason"`
-	Message     string `json:"message"` // the far side's own words
+	ReasonWords string `json:"reason_text,omitempty"` // in the page's language
+	Message     string `json:"message"`               // the far side's own words
 	Tries       int    `json:"tries"`
 	FirstSeen   string `json:"first_seen"`
 	LastTried   string `json:"last_tried"`
@@ -51,7 +55,7 @@ func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, rows)
 		return
 	}
-	loc := a.cfg.Device.Timezone
+	loc, words := a.cfg.Device.Timezone, text.For(a.cfg.Kiosk.Language)
 	row := func(p punch.Punch, dest, state string) queueRow {
 		return queueRow{ID: string(p.ID), Destination: dest, State: state, Employee: p.Employee, Kind: p.Kind.String(), Time: p.Time().In(loc).Format(milliLayout)}
 	}
@@ -66,7 +70,7 @@ func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 			if p.Again {
 				x.State = "pending"
 			}
-			x.Reason, x.Message, x.Tries = p.Reason, p.Message, p.Tries
+			x.Reason, x.ReasonWords, x.Message, x.Tries = p.Reason, words.Reason(p.Reason), p.Message, p.Tries
 			if p.Uncertain && p.Reason == punch.ReasonTimeUncertain {
 				x.Message = p.Bounds.Words(loc) + "; " + x.Message
 				x.NotBefore, x.NotAfter = optional(p.Bounds.From, loc), optional(p.Bounds.To, loc)
@@ -188,7 +192,7 @@ func (a *archive) servePending(w http.ResponseWriter, r *http.Request) {
 
 func queueCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{Use: "queue", Short: "Punches that a destination has not taken yet"}
-	var dest, state, id string
+	var dest, state, format, id string
 	var wait bool
 	ls := t.reporting(&cobra.Command{
 		Use: "ls", Short: "List punches that are pending or parked", Args: cobra.NoArgs,
@@ -196,7 +200,13 @@ func queueCommand(t *tool) *cobra.Command {
 			if state != "" && state != "pending" && state != "parked" {
 				return usage("state %q: use pending or parked", state)
 			}
-			_, cl, err := t.open(false)
+			if format != "table" && format != "csv" {
+				return usage("format %q: use table or csv, or --json", format)
+			}
+			if t.json && c.Flags().Changed("format") {
+				return usage("use --json or --format")
+			}
+			cfg, cl, err := t.open(false)
 			if err != nil {
 				return err
 			}
@@ -208,11 +218,15 @@ func queueCommand(t *tool) *cobra.Command {
 			if t.json {
 				return t.printJSON(rows)
 			}
+			if format == "csv" {
+				return writeWorkList(t.stdout, rows, text.For(cfg.Kiosk.Language))
+			}
 			return printQueue(t.stdout, rows)
 		},
 	})
 	ls.Flags().StringVar(&dest, "destination", "", "only this `name`")
 	ls.Flags().StringVar(&state, "state", "", "pending or parked")
+	ls.Flags().StringVar(&format, "format", "table", "table, or csv: a work list for HR, in the page's language, for a spreadsheet")
 	retry := t.reporting(&cobra.Command{
 		Use: "retry", Short: "Put parked punches back, to be sent again with their original times", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -318,6 +332,33 @@ func printQueue(out io.Writer, rows []queueRow) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, r.Destination, r.State, dash(r.Employee), r.Kind, r.Time, r.Tries, dash(r.Reason), dash(r.Message))
 	}
 	return w.Flush()
+}
+
+// writeWorkList writes what HR works through: plain words, times as a spreadsheet
+// takes them.
+func writeWorkList(to io.Writer, rows []queueRow, words text.Catalog) error {
+	if _, err := io.WriteString(to, "\uFEFF"); err != nil { // Excel takes it for UTF-8 then
+		return err
+	}
+	when := func(s string) string {
+		if t, err := time.Parse(milliLayout, s); err == nil {
+			return t.Format(time.DateTime)
+		}
+		return s
+	}
+	w := csv.NewWriter(to)
+	w.UseCRLF = true
+	var head []string
+	for _, name := range []string{"punch_id", "time", "employee_no", "kind", "destination", "state", "reason", "message", "first_seen", "tries"} {
+		head = append(head, words.Column(name))
+	}
+	w.Write(head)
+	for _, r := range rows {
+		w.Write([]string{r.ID, when(r.Time), noFormula(r.Employee), words.Kind(r.Kind), r.Destination, words.Column(r.State),
+			r.ReasonWords, noFormula(r.Message), when(r.FirstSeen), strconv.Itoa(r.Tries)})
+	}
+	w.Flush()
+	return w.Error()
 }
 
 // waitDrained shows the queue shrink until nothing is pending.
