@@ -24,6 +24,8 @@ type Result struct {
 	Clock    string    `json:"clock"`            // synced, holdover, unset
 	Reason   string    `json:"reason,omitempty"` // of a misread: the reader's word for it
 	Language string    `json:"-"`                // the person's own, "" for the device's
+	// Supersedes is the id of the punch whose kind this one corrects, "" for none.
+	Supersedes string `json:"supersedes,omitempty"`
 }
 
 // Screen is all that a display needs to draw.
@@ -35,6 +37,39 @@ type Screen struct {
 	// Choose until: when a chosen kind falls back; zero if none was chosen.
 	Until   time.Time `json:"until,omitzero"`
 	Readers []Reader  `json:"readers"` // in configured order
+	// Mine is for the person who tapped a second time; nil at all other times. It is
+	// there with the answer, its list a moment later.
+	Mine *Mine `json:"mine,omitempty"`
+}
+
+// Mine shows somebody their own last punches, and lets them say that the kind of the
+// last one was wrong. It is never changed once it is shown.
+type Mine struct {
+	Employee string    `json:"employee_no"`
+	Name     string    `json:"name"` // masked where the site wants that
+	Language string    `json:"-"`    // the person's own, "" for the device's
+	Listed   bool      `json:"listed"`
+	Punches  []Past    `json:"punches"` // newest first; complete once Listed
+	Fix      string    `json:"fix"`     // id of the punch whose kind may be corrected, "" for none
+	FixKind  string    `json:"fix_kind"`
+	FixUntil time.Time `json:"fix_until,omitzero"`
+	Until    time.Time `json:"until"` // when this is gone by itself
+}
+
+// Past is one punch of the log.
+type Past struct {
+	PunchID    string    `json:"punch_id"`
+	Kind       string    `json:"kind"`
+	Outcome    string    `json:"outcome"`
+	Time       time.Time `json:"time"` // as it is delivered, in the device's zone
+	Superseded bool      `json:"superseded"`
+	Places     []Place   `json:"places"` // in configured order
+}
+
+// Place is a destination, and whether a punch has arrived there.
+type Place struct {
+	Name  string `json:"name"`
+	State string `json:"state"` // pending, delivered, parked or skipped
 }
 
 // Reader is how a reader fares.

@@ -41,6 +41,19 @@
 // who has left (not active) is treated so too: HR sees it, and it is never sent as
 // that person's.
 //
+// # Whoever taps again sees their own
+//
+// With the answer to a duplicate come the person's own last punches, and where each
+// has arrived, read from the [History] beside the path of any tap. They are gone after
+// ten seconds, when anybody taps, and when anybody chooses a kind.
+//
+// While they are shown, and for a minute after the person was told of the punch, its
+// kind can be corrected ([Kiosk.Correct]): the badge has just shown who is there. The
+// correction is a record of its own, of the same person, card, reader and time, with
+// the other kind, and Supersedes names the record that it replaces. That one stays as
+// it is. A correction can be corrected in turn, within the minute of the first. It is
+// answered like a tap, and so is its failure; asked for again, it is the same draft.
+//
 // # When the medium refuses
 //
 // After a failed append nobody knows whether the record is there. So the answer is
@@ -81,6 +94,10 @@ const (
 	maxTaps    = 256                     // taps unanswered at once; then the readers wait
 	maxMemory  = 65536                   // people and cards remembered; 20,000 people with two keys each and room
 	maxFailed  = 1024                    // taps remembered that could not be stored
+	mineFor    = 10 * time.Second        // how long a person's own punches stay on the screen
+	fixFor     = time.Minute             // how long after the answer a kind can be corrected
+	maxFresh   = 1024                    // punches remembered that can be corrected
+	mineMost   = 5                       // punches listed
 )
 
 // Slot is an entry of the schedule: within From ≤ minute of the local day < To the
@@ -119,6 +136,15 @@ type Directory interface {
 	ByNumber(string) (punch.Employee, bool)
 }
 
+// History reads what became of earlier punches.
+//
+// Recent returns the newest punches of an employee, newest first, at most max, those
+// superseded by a correction included. It may read the medium and take its time; it is
+// never called on the path of a tap, and never twice at the same time.
+type History interface {
+	Recent(ctx context.Context, employee string, max int) ([]ui.Past, error)
+}
+
 // Clock reads the time of this moment: wall, boot, uptime, and how far off. It never
 // blocks. Uptime never runs backwards within a boot.
 type Clock interface {
@@ -131,6 +157,8 @@ type Parts struct {
 	Directory Directory
 	Clock     Clock
 
+	// History lists a person's own punches; nil: whoever taps twice sees the answer only.
+	History History
 	// Results gets every answer once, in order, from a goroutine of its own. It may
 	// be slow; what it has not taken waits in memory.
 	Results func(ui.Result)
@@ -157,6 +185,8 @@ var (
 	ErrStopped = errors.New("kiosk: the clock is shutting down; punch again when it is back")
 	// ErrUnknownEmployee: no active employee has this number; nothing was stored.
 	ErrUnknownEmployee = errors.New("kiosk: no active employee has this number; check the roster")
+	// ErrNotCorrectable: nobody who may correct this punch is at the door; nothing was stored.
+	ErrNotCorrectable = errors.New("kiosk: this punch cannot be corrected now; tap again, and correct it within a minute of the punch")
 )
 
 // Kiosk is one conversation. Its methods are safe for concurrent use.
@@ -167,6 +197,7 @@ type Kiosk struct {
 
 	choices  chan choiceRequest
 	pins     chan pinRequest
+	fixes    chan fixRequest
 	stopping chan struct{} // closed when Run takes no more
 	status   statusBoard
 }
@@ -182,6 +213,7 @@ func New(cfg Config, parts Parts) *Kiosk {
 		state:    newState(cfg),
 		choices:  make(chan choiceRequest),
 		pins:     make(chan pinRequest),
+		fixes:    make(chan fixRequest),
 		stopping: make(chan struct{}),
 	}
 	k.status.set(k.state.readers)
@@ -194,6 +226,7 @@ func New(cfg Config, parts Parts) *Kiosk {
 func (k *Kiosk) Seed(punches []punch.Punch) {
 	for _, p := range punches {
 		k.state.remember(p, p.Stamp.Uptime)
+		k.state.freshen(p, p.Stamp.Uptime)
 	}
 }
 
@@ -242,6 +275,34 @@ func (k *Kiosk) PIN(ctx context.Context, number string) (ui.Result, error) {
 	}
 	select {
 	case res := <-r.reply:
+		return res, nil
+	case <-ctx.Done():
+		return ui.Result{}, ctx.Err()
+	}
+}
+
+// Correct says that the kind of a punch should have been another one, and returns the
+// answer to that, which goes to everybody else as well. It is taken while the screen
+// shows that person's own punches with this one to correct. It blocks until the
+// correction is on the medium or refused. The error is ErrNotCorrectable, ErrStopped or
+// ctx's; after ctx's the correction may have been made all the same.
+func (k *Kiosk) Correct(ctx context.Context, id punch.ID, kind punch.Kind) (ui.Result, error) {
+	if !kind.Valid() {
+		return ui.Result{}, errors.New("kiosk: correct a kind: use in, out, go-out or return")
+	}
+	r := fixRequest{id: id, kind: kind, at: time.Now(), reply: make(chan ui.Result, 1)}
+	select {
+	case k.fixes <- r:
+	case <-k.stopping:
+		return ui.Result{}, ErrStopped
+	case <-ctx.Done():
+		return ui.Result{}, ctx.Err()
+	}
+	select {
+	case res, ok := <-r.reply:
+		if !ok {
+			return ui.Result{}, ErrNotCorrectable
+		}
 		return res, nil
 	case <-ctx.Done():
 		return ui.Result{}, ctx.Err()

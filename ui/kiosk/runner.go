@@ -24,6 +24,13 @@ type pinRequest struct {
 	reply chan ui.Result // room for one
 }
 
+type fixRequest struct {
+	id    punch.ID
+	kind  punch.Kind
+	at    time.Time
+	reply chan ui.Result // room for one; closed when there is nothing to correct
+}
+
 // origin is what a tap's answer needs that its decision does not.
 type origin struct {
 	last  time.Time        // last byte or edge
@@ -38,6 +45,8 @@ type run struct {
 	results  *queue
 	screens  []mailbox[ui.Screen]
 	cues     []mailbox[ui.Cue]
+	recalls  mailbox[actRecall]
+	recalled chan event
 }
 
 // Run takes the readers' events from in, and choices and numbers from the page,
@@ -50,16 +59,18 @@ type run struct {
 // While 256 taps wait for a medium that does not answer, in is not read, so that the
 // readers wait too and no tap is thrown away.
 func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
-	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue()}
-	settled := r.open()
+	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue(), recalled: make(chan event)}
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	settled := r.open(reading)
 	r.feed(event{what: evTick, at: k.parts.Clock.Now()})
 
 	timer := time.NewTimer(k.state.wake(k.parts.Clock.Now()))
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		cards, pins := in, k.pins
+		cards, pins, fixes := in, k.pins, k.fixes
 		if len(k.state.taps) >= maxTaps {
-			cards, pins = nil, nil
+			cards, pins, fixes = nil, nil, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -71,12 +82,17 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 			}
 		case p := <-pins:
 			r.pin(p)
+		case f := <-fixes:
+			r.fix(f)
 		case c := <-k.choices:
 			now, then := r.stamp(time.Now())
 			r.feed(event{what: evChoose, at: now, stamp: then, kind: c.kind})
 			close(c.done)
 		case e := <-r.appended:
 			r.done(e)
+		case e := <-r.recalled:
+			e.at = k.parts.Clock.Now()
+			r.feed(e)
 		case <-timer.C:
 			r.feed(event{what: evTick, at: k.parts.Clock.Now()})
 		}
@@ -110,8 +126,12 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 
 // open starts a goroutine for each that shows, and returns a channel that is closed
 // when all of them have ended.
-func (r *run) open() <-chan struct{} {
+func (r *run) open(ctx context.Context) <-chan struct{} {
 	var wg sync.WaitGroup
+	if r.parts.History != nil {
+		r.recalls = newMailbox[actRecall]()
+		wg.Go(func() { r.recalls.run(func(a actRecall) { r.recall(ctx, a) }) })
+	}
 	if take := r.parts.Results; take != nil {
 		wg.Go(func() { r.results.run(take) })
 	}
@@ -135,6 +155,9 @@ func (r *run) open() <-chan struct{} {
 
 func (r *run) close() {
 	r.results.close()
+	if r.recalls != nil {
+		close(r.recalls)
+	}
 	for _, box := range r.screens {
 		close(box)
 	}
@@ -160,11 +183,33 @@ func (r *run) feed(e event) {
 			for _, box := range r.screens {
 				box.put(a.screen)
 			}
+		case actRecall:
+			if r.recalls != nil {
+				r.recalls.put(a)
+			}
+		case actDeny:
+			close(r.origins[a.id].reply)
+			delete(r.origins, a.id)
 		case actPlay:
 			for _, box := range r.cues {
 				box.put(a.cue)
 			}
 		}
+	}
+}
+
+// recall reads somebody's last punches for the screen. Nobody waits for it.
+func (r *run) recall(ctx context.Context, a actRecall) {
+	past, err := r.parts.History.Recent(ctx, a.employee, mineMost)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("a person's last punches could not be read for the screen", "err", err)
+		}
+		return
+	}
+	select {
+	case r.recalled <- event{what: evRecalled, id: a.id, past: past}:
+	case <-ctx.Done():
 	}
 }
 
@@ -255,6 +300,12 @@ func (r *run) pin(p pinRequest) {
 		what: evTap, at: now, stamp: then, reader: PageReader,
 		who: p.who, badge: p.badge, id: r.begin(p.at, p.reply),
 	})
+}
+
+func (r *run) fix(f fixRequest) {
+	now, _ := r.stamp(f.at)
+	id := r.begin(f.at, f.reply)
+	r.feed(event{what: evCorrect, at: now, id: id, fix: f.id, kind: f.kind})
 }
 
 // begin draws the identity of a tap.

@@ -14,12 +14,14 @@ import (
 type what uint8
 
 const (
-	evTick    what = iota // time passed
-	evTap                 // a card, or a number on the page
-	evMisread             // a person's card could not be read
-	evChoose              // a kind was chosen
-	evReader              // a reader came, went, or threw something away
-	evDone                // an append came back
+	evTick     what = iota // time passed
+	evTap                  // a card, or a number on the page
+	evMisread              // a person's card could not be read
+	evChoose               // a kind was chosen
+	evReader               // a reader came, went, or threw something away
+	evDone                 // an append came back
+	evCorrect              // a kind was wrong
+	evRecalled             // somebody's last punches were read
 )
 
 // event is one thing that happened. It brings all that step may know of it.
@@ -36,7 +38,9 @@ type event struct {
 	raw   []byte
 	bits  int
 
-	kind punch.Kind // of a choice
+	kind punch.Kind // of a choice, a correction
+	fix  punch.ID   // of a correction: the punch that was wrong
+	past []ui.Past  // of what was read, for the tap with this id
 
 	sign  device.What // of a reader: Up, Down, Fault; anything else is just a sign of life
 	fault string
@@ -57,14 +61,21 @@ type (
 		id     punch.Tap
 		result ui.Result
 	}
-	actShow struct{ screen ui.Screen }
-	actPlay struct{ cue ui.Cue }
+	actShow   struct{ screen ui.Screen }
+	actPlay   struct{ cue ui.Cue }
+	actRecall struct { // read the person's last punches, then send an evRecalled with this id
+		id       punch.Tap
+		employee string
+	}
+	actDeny struct{ id punch.Tap } // nothing to correct: tell whoever waits for this id
 )
 
 func (actAppend) isAction() {}
 func (actAnswer) isAction() {}
 func (actShow) isAction()   {}
 func (actPlay) isAction()   {}
+func (actRecall) isAction() {}
+func (actDeny) isAction()   {}
 
 // tap is one physical tap, from its arrival to its answer.
 type tap struct {
@@ -79,6 +90,22 @@ type tap struct {
 	running bool       // its draft is being appended
 	passed  bool       // failed, and the person has had another answer since: only a choice tries it again
 	draft   punch.Draft
+	fix     *fresh // the punch that this is the correction of; nil for a tap
+}
+
+// fresh is a punch whose kind can still be corrected.
+type fresh struct {
+	punch.Punch
+	answered time.Duration                   // uptime of the answer to the tap, within its boot
+	tries    [len(punch.Kinds) + 1]punch.Tap // identities drawn for a correction to each kind
+}
+
+// mine is the person whose own punches are shown.
+type mine struct {
+	id  punch.Tap // of the second tap
+	who person
+	end time.Duration
+	ui  *ui.Mine // replaced, never written
 }
 
 // state is all that the conversation remembers. It belongs to the one call of step
@@ -99,6 +126,8 @@ type state struct {
 	lamps     []ui.Reader // readers as shown; replaced, never written
 	result    *ui.Result
 	resultEnd time.Duration
+	mine      *mine
+	fresh     []*fresh // by time of answer
 	shown     ui.Screen
 }
 
@@ -115,6 +144,7 @@ func step(s state, e event) (state, []action) {
 	var acts []action
 	switch e.what {
 	case evTap:
+		s.mine = nil
 		s.taps = append(s.taps, tap{
 			id: e.id, who: e.who, badge: e.badge, raw: e.raw, bits: e.bits,
 			reader: e.reader, stamp: e.stamp, chosen: s.takeChoice(e.stamp),
@@ -122,6 +152,7 @@ func step(s state, e event) (state, []action) {
 		s.sign(e)
 		acts = s.start(acts)
 	case evMisread:
+		s.mine = nil
 		s.sign(e)
 		acts = s.answer(acts, e.at, e.id, ui.Result{
 			Outcome:  punch.Misread.String(),
@@ -133,13 +164,23 @@ func step(s state, e event) (state, []action) {
 		})
 	case evChoose:
 		s.chosen, s.chosenAt = e.kind, e.stamp
-		s.result = nil // whoever chooses is the next person
+		s.result, s.mine = nil, nil // whoever chooses is the next person
 		s.sign(e)
 	case evReader:
 		s.sign(e)
 	case evDone:
 		acts = s.done(acts, e)
 		acts = s.start(acts)
+	case evCorrect:
+		if acts = s.correct(acts, e); len(acts) == 0 {
+			acts = s.start(acts)
+		}
+	case evRecalled:
+		if s.mine != nil && s.mine.id == e.id {
+			m := *s.mine.ui
+			m.Listed, m.Punches = true, e.past
+			s.mine.ui = &m
+		}
 	}
 	s.prune(e.at)
 	return s.show(acts, e.at)
@@ -155,6 +196,9 @@ func (s *state) wake(now punch.Stamp) time.Duration {
 	}
 	if s.result != nil {
 		d = min(d, s.resultEnd-now.Uptime)
+	}
+	if s.mine != nil {
+		d = min(d, s.mine.end-now.Uptime)
 	}
 	return max(d, time.Millisecond)
 }
@@ -205,6 +249,9 @@ func (s *state) start(acts []action) []action {
 
 // draft decides what a tap is.
 func (s *state) draft(t *tap) punch.Draft {
+	if t.fix != nil {
+		return t.draft
+	}
 	outcome := punch.Stored
 	if t.who.number == "" {
 		outcome = punch.UnknownBadge
@@ -295,7 +342,7 @@ func (s *state) remember(p punch.Punch, answered time.Duration) {
 	if p.Supersedes != 0 { // a correction counts only where it corrects the last word
 		for _, k := range keys {
 			if l := s.people[k]; l != nil && l.seq == p.Supersedes {
-				l.kind = p.Kind
+				l.kind, l.seq = p.Kind, p.Seq
 			}
 		}
 		return
@@ -335,6 +382,7 @@ func (s *state) prune(at punch.Stamp) {
 	s.failed = slices.DeleteFunc(s.failed, func(f tap) bool {
 		return at.Uptime-f.stamp.Uptime >= s.retryWindow()
 	})
+	s.fresh = slices.DeleteFunc(s.fresh, func(f *fresh) bool { return !f.correctable(at) })
 	today := date(at.Wall, s.cfg.Location)
 	if at.Clock == punch.Unset || today == s.day {
 		return
@@ -354,16 +402,26 @@ func (s *state) done(acts []action, e event) []action {
 
 	d := t.draft
 	r := ui.Result{Outcome: punch.NotStored.String(), Language: s.cfg.DefaultLanguage}
-	if e.err != nil {
+	if t.fix != nil {
+		r.Supersedes = string(t.fix.ID)
+	}
+	if e.err != nil && t.fix == nil {
 		s.failed = slices.DeleteFunc(s.failed, func(f tap) bool { return f.draft.Tap == d.Tap })
 		if len(s.failed) >= maxFailed {
 			s.failed = slices.Delete(s.failed, 0, 1)
 		}
 		s.failed = append(s.failed, t)
-	} else {
+	} else if e.err == nil {
 		d = e.punch.Draft // what the medium has: after a second try, perhaps what the first one said
-		s.passed(&t, d)
-		s.remember(e.punch, t.stamp.Uptime)
+		answered := t.stamp.Uptime
+		if t.fix != nil {
+			answered = t.fix.answered
+			s.mine = nil
+		} else {
+			s.passed(&t, d)
+		}
+		s.remember(e.punch, answered)
+		s.freshen(e.punch, answered)
 		r.Outcome, r.PunchID, r.Seq = d.Outcome.String(), string(e.punch.ID), e.punch.Seq
 	}
 	r.Kind = d.Kind.String()
@@ -380,7 +438,69 @@ func (s *state) done(acts []action, e event) []action {
 			r.Language = t.who.language
 		}
 	}
+	if d.Outcome == punch.Duplicate && e.err == nil && d.Employee != "" && d.Employee == t.who.number && len(s.taps) == 0 {
+		acts = s.showMine(acts, e.at, &t, r)
+	}
 	return s.answer(acts, e.at, t.id, r)
+}
+
+// showMine shows the person of t, who tapped again, their own punches.
+func (s *state) showMine(acts []action, at punch.Stamp, t *tap, r ui.Result) []action {
+	m := &ui.Mine{Employee: r.Employee, Name: r.Name, Language: r.Language, Until: at.Wall.Add(mineFor).In(s.cfg.Location)}
+	if l := s.last(t); l != nil {
+		for _, f := range s.fresh {
+			if f.Seq == l.seq && f.Employee == t.who.number && f.correctable(at) {
+				m.Fix, m.FixKind = string(f.ID), f.Kind.String()
+				m.FixUntil = at.Wall.Add(f.answered + fixFor - at.Uptime).In(s.cfg.Location)
+			}
+		}
+	}
+	s.mine = &mine{id: t.id, who: t.who, end: at.Uptime + mineFor, ui: m}
+	return append(acts, actRecall{id: t.id, employee: t.who.number})
+}
+
+// freshen remembers a stored punch as one that can be corrected, in the place of the
+// one that it corrects itself.
+func (s *state) freshen(p punch.Punch, answered time.Duration) {
+	if p.Supersedes != 0 {
+		s.fresh = slices.DeleteFunc(s.fresh, func(f *fresh) bool { return f.Seq == p.Supersedes })
+	}
+	if p.Outcome != punch.Stored || p.Employee == "" {
+		return
+	}
+	if len(s.fresh) >= maxFresh {
+		s.fresh = slices.Delete(s.fresh, 0, 1)
+	}
+	s.fresh = append(s.fresh, &fresh{Punch: p, answered: max(answered, p.Stamp.Uptime)})
+}
+
+func (f *fresh) correctable(at punch.Stamp) bool {
+	return f.Stamp.BootID == at.BootID && within(fixFor, f.answered, at.Uptime)
+}
+
+// correct sends the correction on its way that the person whose punches are shown has
+// asked for, and says no to anything else.
+func (s *state) correct(acts []action, e event) []action {
+	m := s.mine
+	i := slices.IndexFunc(s.fresh, func(f *fresh) bool {
+		return m != nil && m.ui.Fix == string(e.fix) && f.ID == e.fix && f.correctable(e.at) && f.Kind != e.kind
+	})
+	busy := slices.ContainsFunc(s.taps, func(t tap) bool { return t.fix != nil && t.fix.ID == e.fix })
+	if i < 0 || busy {
+		return append(acts, actDeny{id: e.id})
+	}
+	f := s.fresh[i]
+	if f.tries[e.kind] == (punch.Tap{}) {
+		f.tries[e.kind] = e.id
+	}
+	s.taps = append(s.taps, tap{
+		id: e.id, who: m.who, badge: f.Badge, reader: f.Reader, stamp: f.Stamp, chosen: e.kind, fix: f,
+		draft: punch.Draft{
+			Tap: f.tries[e.kind], Kind: e.kind, Badge: f.Badge, Employee: f.Employee, Reader: f.Reader,
+			Outcome: punch.Stored, Supersedes: f.Seq, Stamp: f.Stamp,
+		},
+	})
+	return acts
 }
 
 // passed settles what failed before for the person of t, who now has d stored. A
@@ -424,7 +544,13 @@ func (s *state) show(acts []action, now punch.Stamp) (state, []action) {
 	if s.result != nil && now.Uptime >= s.resultEnd {
 		s.result = nil
 	}
+	if s.mine != nil && now.Uptime >= s.mine.end {
+		s.mine = nil
+	}
 	screen := ui.Screen{Why: "person", Result: s.result, Clock: now.Clock.String(), Readers: s.lamps}
+	if s.mine != nil {
+		screen.Mine = s.mine.ui
+	}
 	if s.choosing(now) {
 		screen.Kind, screen.Why = s.chosen.String(), "chosen"
 		screen.Until = s.chosenAt.Wall.Add(s.cfg.KindTimeout).In(s.cfg.Location)
@@ -432,7 +558,7 @@ func (s *state) show(acts []action, now punch.Stamp) (state, []action) {
 		screen.Kind, screen.Why = kind.String(), "schedule"
 	}
 	o := s.shown
-	if screen.Kind == o.Kind && screen.Why == o.Why && screen.Result == o.Result && screen.Clock == o.Clock &&
+	if screen.Kind == o.Kind && screen.Why == o.Why && screen.Result == o.Result && screen.Mine == o.Mine && screen.Clock == o.Clock &&
 		screen.Until.Equal(o.Until) && slices.Equal(screen.Readers, o.Readers) {
 		return *s, acts
 	}
