@@ -21,6 +21,7 @@ var en = map[Key]string{
 	MisreadTwo:      "Two cards were read. Please tap one",
 	MisreadLearned:  "Card read for registration. Not punched",
 	NotStored:       "Not saved. Please tap again",
+	Corrected:       "Corrected",
 
 	WhyChosen:   "chosen",
 	WhySchedule: "by time of day",
@@ -36,6 +37,7 @@ var en = map[Key]string{
 
 	Online:        "Online",
 	Offline:       "Offline. Punches are recorded as usual",
+	ClockSynced:   "The clock is right",
 	ClockUnset:    "The clock has not been set yet",
 	ClockHoldover: "The clock is not following a time server",
 	ReaderDown:    "Reader %s is not connected",
@@ -52,7 +54,37 @@ var en = map[Key]string{
 	PINCancel:    "Cancel",
 	PINWrong:     "Wrong employee number or PIN",
 	PINWait:      "Too many wrong tries. Wait %d s",
+	PINLanguage:  "Language",
 	LanguageName: "English",
+
+	MineTitle:      "Your last punches",
+	MineWait:       "Reading",
+	MineToday:      "Today",
+	MineSuperseded: "corrected",
+	FixAsk:         "Wrong key? Change to",
+	FixLate:        "Too late to change. Please see HR",
+	Close:          "Close",
+
+	DeliveryPending:   "waiting",
+	DeliveryDelivered: "delivered",
+	DeliveryParked:    "needs attention",
+	DeliverySkipped:   "not sent",
+
+	StatusTitle:   "Device status",
+	StatusScan:    "Scan for status",
+	StatusClock:   "Clock",
+	StatusStorage: "Storage",
+	StatusReady:   "Punches can be saved",
+	StatusPunches: "Punches",
+	StatusSuccess: "Last delivery",
+	StatusNever:   "none since the start",
+
+	DestOK:            "Connected",
+	DestRetrying:      "Retrying",
+	DestAuthFailed:    "Login refused",
+	DestMisconfigured: "Wrong settings",
+	ReaderStateOK:     "Connected",
+	ReaderStateDown:   "Not connected",
 
 	Seconds: "%d s",
 	Minutes: "%d min",

@@ -7,7 +7,9 @@
 // (a kind, an outcome, a reader's state) have the wire's word in their key, so that
 // whoever shows them needs no table of their own.
 //
-// zh-TW is written first and stands in wherever another language says nothing.
+// zh-TW is written first and stands in wherever another language says nothing. Seven
+// are complete: the two written Chineses and English for every page, Vietnamese,
+// Indonesian, Thai and Filipino for the people at the door whose language they are.
 package text
 
 import (
@@ -41,6 +43,7 @@ const (
 	MisreadTwo      Key = "outcome.misread.two"     // two cards at once
 	MisreadLearned  Key = "outcome.misread.learned" // a technician reads cards in
 	NotStored       Key = "outcome.not_stored"
+	Corrected       Key = "outcome.corrected" // another kind was stored in the place of the wrong one
 
 	WhyChosen   Key = "why.chosen" // where the kind of the next tap comes from
 	WhySchedule Key = "why.schedule"
@@ -56,6 +59,7 @@ const (
 
 	Online        Key = "online"
 	Offline       Key = "offline"
+	ClockSynced   Key = "clock.synced"
 	ClockUnset    Key = "clock.unset"
 	ClockHoldover Key = "clock.holdover"
 	ReaderDown    Key = "reader.down"   // %s the reader's name
@@ -72,7 +76,37 @@ const (
 	PINCancel    Key = "pin.cancel"
 	PINWrong     Key = "pin.wrong" // says not which of the two
 	PINWait      Key = "pin.wait"  // too many wrong ones: %d seconds
-	LanguageName Key = "language"  // in the language itself
+	PINLanguage  Key = "pin.language"
+	LanguageName Key = "language" // in the language itself
+
+	MineTitle      Key = "mine.title" // a person's own last punches
+	MineWait       Key = "mine.wait"  // they are being read
+	MineToday      Key = "mine.today"
+	MineSuperseded Key = "mine.superseded" // another punch says what this one should have said
+	FixAsk         Key = "fix.ask"         // before the kinds that it can be corrected to
+	FixLate        Key = "fix.late"        // it cannot be corrected any more
+	Close          Key = "close"
+
+	DeliveryPending   Key = "delivery.pending" // where a punch has arrived
+	DeliveryDelivered Key = "delivery.delivered"
+	DeliveryParked    Key = "delivery.parked"
+	DeliverySkipped   Key = "delivery.skipped"
+
+	StatusTitle   Key = "status.title"
+	StatusScan    Key = "status.scan" // beside the QR code
+	StatusClock   Key = "status.clock"
+	StatusStorage Key = "status.storage"
+	StatusReady   Key = "status.ready" // punches can be stored
+	StatusPunches Key = "status.punches"
+	StatusSuccess Key = "status.success" // when something was last delivered
+	StatusNever   Key = "status.never"   // not since the start
+
+	DestOK            Key = "dest.ok" // how a destination fares
+	DestRetrying      Key = "dest.retrying"
+	DestAuthFailed    Key = "dest.auth_failed"
+	DestMisconfigured Key = "dest.misconfigured"
+	ReaderStateOK     Key = "reader.state.ok"
+	ReaderStateDown   Key = "reader.state.down"
 
 	Seconds Key = "for.seconds" // %d
 	Minutes Key = "for.minutes" // %d
@@ -97,6 +131,10 @@ var languages = []struct {
 	{"zh-TW", zhTW},
 	{"zh-CN", zhCN},
 	{"en", en},
+	{"vi", vi},
+	{"id", id},
+	{"th", th},
+	{"fil", fil},
 }
 
 // Languages lists the tags there are, the standard one first.
@@ -159,6 +197,21 @@ func (c Catalog) Say(k Key, args ...any) string {
 		return s
 	}
 	return fmt.Sprintf(s, args...)
+}
+
+// Personal returns the sentences that are said to one person, by key, verbs and all:
+// the answer to a tap, their own punches, number and PIN. They are said in the
+// person's language, whatever the language of the page. The map is the caller's.
+func (c Catalog) Personal() map[Key]string {
+	words := map[Key]string{}
+	for k := range languages[0].words {
+		group, _, _ := strings.Cut(string(k), ".")
+		switch group {
+		case "kind", "greet", "outcome", "pin", "mine", "fix", "delivery", "close", "language":
+			words[k] = c.Say(k)
+		}
+	}
+	return words
 }
 
 // Words returns all sentences by key, verbs and all, for a page that fills them in

@@ -117,6 +117,7 @@ func TestARefusedCardIsRefusedInItsOwnWords(t *testing.T) {
 func TestNotStoredNeverReadsLikeASuccess(t *testing.T) {
 	for tag, words := range map[string][]string{
 		"zh-TW": {"未儲存", "再刷"}, "zh-CN": {"未保存", "再刷"}, "en": {"Not saved", "again"},
+		"vi": {"Chưa lưu", "lại"}, "id": {"Belum tersimpan", "lagi"}, "th": {"ยังไม่ได้บันทึก", "อีกครั้ง"}, "fil": {"Hindi na-save", "muli"},
 	} {
 		for _, w := range words {
 			if s := For(tag).Outcome("not_stored", "synced"); !strings.Contains(s, w) {
@@ -130,7 +131,7 @@ func TestNearestLanguageIsSpoken(t *testing.T) {
 	for tag, want := range map[string]string{
 		"zh-TW": "zh-TW", "zh-CN": "zh-CN", "en": "en", "en-GB": "en", "EN_us": "en",
 		"zh": "zh-CN", "zh-Hans": "zh-CN", "zh-Hans-SG": "zh-CN", "zh-Hant": "zh-TW", "zh-HK": "zh-TW",
-		"": "zh-TW", "xx": "zh-TW", "xx-YY": "zh-TW",
+		"": "zh-TW", "xx": "zh-TW", "xx-YY": "zh-TW", "vi-VN": "vi", "id_ID": "id", "th": "th", "fil-PH": "fil",
 	} {
 		if got := For(tag).Language(); got != want {
 			t.Errorf("%q speaks %s, want %s", tag, got, want)
@@ -170,17 +171,42 @@ func TestSentencesReadAsAPersonWouldWriteThem(t *testing.T) {
 	}
 }
 
+// What is said to one person is all there in their own language, and tells the four
+// kinds and the fates of a punch apart.
+func TestPersonIsSpokenToInTheirOwnLanguage(t *testing.T) {
+	for _, tag := range Languages() {
+		own := For(tag).Personal()
+		for _, k := range []Key{Stored, Duplicate, NotStored, Corrected, GreetOut, PINPassword, PINWait, MineTitle, FixAsk, Close, LanguageName} {
+			if own[k] == "" || own[k] != For(tag).Say(k) {
+				t.Errorf("%s: %s is %q", tag, k, own[k])
+			}
+		}
+		for _, group := range [][]Key{{KindIn, KindOut, KindGoOut, KindReturn}, {DeliveryPending, DeliveryDelivered, DeliveryParked, DeliverySkipped}} {
+			seen := map[string]bool{}
+			for _, k := range group {
+				if seen[own[k]] {
+					t.Errorf("%s: %q means two things", tag, own[k])
+				}
+				seen[own[k]] = true
+			}
+		}
+		if own[IdleTap] != "" || own[StatusTitle] != "" {
+			t.Errorf("%s: more than what is said to a person", tag)
+		}
+	}
+}
+
 func TestLanguageStillIncompleteFallsBackToTheStandardOne(t *testing.T) {
 	languages = append(languages, struct {
 		tag   string
 		words map[Key]string
-	}{"vi", map[Key]string{KindIn: "Vào"}})
+	}{"xx", map[Key]string{KindIn: "Hom"}})
 	defer func() { languages = languages[:len(languages)-1] }()
-	c := For("vi")
-	if c.Kind("in") != "Vào" || c.Kind("out") != "下班" {
+	c := For("xx")
+	if c.Kind("in") != "Hom" || c.Kind("out") != "下班" {
 		t.Errorf("%q %q", c.Kind("in"), c.Kind("out"))
 	}
-	if w := c.Words(); w[KindIn] != "Vào" || w[KindOut] != "下班" || len(w) != len(zhTW) {
+	if w := c.Words(); w[KindIn] != "Hom" || w[KindOut] != "下班" || len(w) != len(zhTW) {
 		t.Errorf("%d words", len(w))
 	}
 	c.Words()[KindIn] = "x"

@@ -21,6 +21,7 @@ var zhCN = map[Key]string{
 	MisreadTwo:      "读到两张卡，请一次刷一张",
 	MisreadLearned:  "卡片读取登记中，未打卡",
 	NotStored:       "未保存，请再刷一次",
+	Corrected:       "已更正",
 
 	WhyChosen:   "已选择",
 	WhySchedule: "按时段",
@@ -36,6 +37,7 @@ var zhCN = map[Key]string{
 
 	Online:        "网络正常",
 	Offline:       "离线中，打卡照常记录",
+	ClockSynced:   "时间已校正",
 	ClockUnset:    "时钟尚未校准",
 	ClockHoldover: "时钟未与时间服务器同步",
 	ReaderDown:    "读卡器 %s 未连接",
@@ -52,7 +54,37 @@ var zhCN = map[Key]string{
 	PINCancel:    "取消",
 	PINWrong:     "工号或密码错误",
 	PINWait:      "错误次数过多，请 %d 秒后再试",
+	PINLanguage:  "语言",
 	LanguageName: "简体中文",
+
+	MineTitle:      "我的打卡记录",
+	MineWait:       "读取中",
+	MineToday:      "今天",
+	MineSuperseded: "已更正",
+	FixAsk:         "按错了？改成",
+	FixLate:        "已无法更正，请联系人事",
+	Close:          "关闭",
+
+	DeliveryPending:   "待上传",
+	DeliveryDelivered: "已送达",
+	DeliveryParked:    "待人工处理",
+	DeliverySkipped:   "无需上传",
+
+	StatusTitle:   "设备状态",
+	StatusScan:    "扫码查看状态",
+	StatusClock:   "时钟",
+	StatusStorage: "存储",
+	StatusReady:   "可正常打卡",
+	StatusPunches: "打卡记录",
+	StatusSuccess: "上次送达",
+	StatusNever:   "启动后暂无",
+
+	DestOK:            "连接正常",
+	DestRetrying:      "重试中",
+	DestAuthFailed:    "认证失败",
+	DestMisconfigured: "配置有误",
+	ReaderStateOK:     "已连接",
+	ReaderStateDown:   "未连接",
 
 	Seconds: "%d 秒",
 	Minutes: "%d 分钟",

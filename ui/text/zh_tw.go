@@ -21,6 +21,7 @@ var zhTW = map[Key]string{
 	MisreadTwo:      "讀到兩張卡，請一次刷一張",
 	MisreadLearned:  "卡片讀取登錄中，未打卡",
 	NotStored:       "未儲存，請再刷一次",
+	Corrected:       "已更正",
 
 	WhyChosen:   "已選擇",
 	WhySchedule: "依時段",
@@ -36,6 +37,7 @@ var zhTW = map[Key]string{
 
 	Online:        "連線正常",
 	Offline:       "離線中，打卡照常記錄",
+	ClockSynced:   "時間已校正",
 	ClockUnset:    "時鐘尚未校正",
 	ClockHoldover: "時鐘未與時間伺服器同步",
 	ReaderDown:    "讀卡機 %s 未連線",
@@ -52,7 +54,37 @@ var zhTW = map[Key]string{
 	PINCancel:    "取消",
 	PINWrong:     "員編或密碼錯誤",
 	PINWait:      "錯誤次數過多，請 %d 秒後再試",
+	PINLanguage:  "語言",
 	LanguageName: "繁體中文",
+
+	MineTitle:      "我的打卡紀錄",
+	MineWait:       "讀取中",
+	MineToday:      "今天",
+	MineSuperseded: "已更正",
+	FixAsk:         "按錯了？改成",
+	FixLate:        "已無法更正，請洽人資",
+	Close:          "關閉",
+
+	DeliveryPending:   "待上傳",
+	DeliveryDelivered: "已送達",
+	DeliveryParked:    "待人工處理",
+	DeliverySkipped:   "不需上傳",
+
+	StatusTitle:   "裝置狀態",
+	StatusScan:    "掃描查看狀態",
+	StatusClock:   "時鐘",
+	StatusStorage: "儲存",
+	StatusReady:   "可正常打卡",
+	StatusPunches: "打卡紀錄",
+	StatusSuccess: "上次送達",
+	StatusNever:   "啟動後尚無",
+
+	DestOK:            "連線正常",
+	DestRetrying:      "重試中",
+	DestAuthFailed:    "認證失敗",
+	DestMisconfigured: "設定有誤",
+	ReaderStateOK:     "已連線",
+	ReaderStateDown:   "未連線",
 
 	Seconds: "%d 秒",
 	Minutes: "%d 分鐘",
