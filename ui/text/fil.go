@@ -17,6 +17,9 @@ var fil = map[Key]string{
 	Duplicate:       "Kaka-tap mo lang",
 	UnknownBadge:    "Hindi rehistrado ang card. Naitala; pumunta sa HR",
 	Misread:         "Hindi nabasa, paki-tap muli",
+	MisreadRandom:   "Nagbabago ang numero ng card na ito, gamitin ang staff card",
+	MisreadTwo:      "Dalawang card ang nabasa, isa lang ang i-tap",
+	MisreadLearned:  "Binasa ang card para irehistro, hindi pa naitala",
 	NotStored:       "Hindi na-save, paki-tap muli",
 	Corrected:       "Naitama na",
 

@@ -17,6 +17,9 @@ var id = map[Key]string{
 	Duplicate:       "Anda baru saja absen",
 	UnknownBadge:    "Kartu belum terdaftar. Tercatat, hubungi HRD",
 	Misread:         "Tidak terbaca, silakan tap lagi",
+	MisreadRandom:   "Nomor kartu ini berubah-ubah, pakai kartu karyawan",
+	MisreadTwo:      "Dua kartu terbaca, tap satu saja",
+	MisreadLearned:  "Kartu dibaca untuk pendaftaran, belum absen",
 	NotStored:       "Belum tersimpan, silakan tap lagi",
 	Corrected:       "Sudah diperbaiki",
 

@@ -3,7 +3,8 @@ package text
 // The words of the work list: why a destination has not taken a punch, and what HR
 // does about it. They are looked up by the outbox's reason codes, which the
 // destinations define, and stand in no page; so they are no Keys. The order in each
-// row is that of the languages table.
+// row is that of the languages table, of which it has the three of the office; whoever
+// has the door in another reads the list in the first.
 
 // reasons say what is wrong, then what to do.
 var reasons = map[string][3]string{
@@ -35,9 +36,17 @@ var reasons = map[string][3]string{
 // are none, and "" for "".
 func (c Catalog) Reason(code string) string {
 	if w, ok := reasons[code]; ok {
-		return w[c.at]
+		return w[c.office()]
 	}
 	return code
+}
+
+// office returns the place of the catalog's language in the rows here.
+func (c Catalog) office() int {
+	if c.at < len(columns["time"]) {
+		return c.at
+	}
+	return 0
 }
 
 // columns are the headings of the work list.
@@ -58,4 +67,4 @@ var columns = map[string][3]string{
 
 // Column returns the heading of a column of the work list, and the words for what
 // may stand in its state; "" for one that is not there.
-func (c Catalog) Column(name string) string { return columns[name][c.at] }
+func (c Catalog) Column(name string) string { return columns[name][c.office()] }

@@ -17,6 +17,9 @@ var vi = map[Key]string{
 	Duplicate:       "Bạn vừa chấm công rồi",
 	UnknownBadge:    "Thẻ chưa đăng ký. Đã ghi nhận, hãy gặp nhân sự",
 	Misread:         "Không đọc được, hãy quẹt lại",
+	MisreadRandom:   "Thẻ này đổi số mỗi lần, hãy dùng thẻ nhân viên",
+	MisreadTwo:      "Đọc thấy hai thẻ, hãy quẹt một thẻ",
+	MisreadLearned:  "Đang đăng ký thẻ, chưa chấm công",
 	NotStored:       "Chưa lưu được, hãy quẹt lại",
 	Corrected:       "Đã sửa",
 
