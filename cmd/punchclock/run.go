@@ -150,6 +150,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { return h.outbox.Run(rest) })
 	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
 	house.Go(func() error { return h.watchRoster(rest) })
+	house.Go(func() error { h.roster.SealPINs(rest, log); return nil })
 	house.Go(func() error { return h.watchSecrets(rest) })
 	house.Go(func() error { return night.run(rest) })
 	house.Go(func() error { return h.watchHealth(rest) })

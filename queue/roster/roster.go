@@ -39,20 +39,19 @@
 //
 // # PINs
 //
-// A PIN is stored as HMAC-SHA-256 over a random salt of the person's own and the
-// PIN, keyed with 32 random bytes of the device. Nobody who sees the file's
-// records alone, or an export, learns a PIN, and equal PINs do not look equal. The
-// key lies in the same file, and a PIN has few digits: whoever takes the whole file
-// can try them all in seconds. That is no worse than what the same thief can do
-// with the card, and it is not the final word; a key in a secure element would be.
-// PINs are in no export, log or error.
+// A PIN is kept as argon2id, with a salt of the person's own, of an HMAC of the PIN
+// that is keyed with 32 random bytes of the device. Nobody who sees the file's records
+// alone, or an export, learns a PIN, and equal PINs do not look equal. The key lies
+// in the same file: whoever takes the whole file can try PINs, each at the price of
+// an argon2id, and a PIN of four digits is one of ten thousand. That is no worse than
+// what the same thief can do with the card, and it is not the final word; a key in a
+// secure element would be. What an import brings is kept as the HMAC until
+// [Roster.SealPINs] comes to it. PINs are in no export, log or error.
 package roster
 
 import (
 	"cmp"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -140,9 +139,10 @@ type Roster struct {
 	db   *bolt.DB
 	now  atomic.Pointer[snapshot]
 
-	write   sync.Mutex // held by Replace
-	mu      sync.Mutex // guards changed
-	changed chan struct{}
+	write    sync.Mutex // guards db; held by Replace
+	checking sync.Mutex // one argon2id at a time: each takes megabytes
+	mu       sync.Mutex // guards changed
+	changed  chan struct{}
 }
 
 // snapshot is one whole roster, never changed once it is published.
@@ -157,8 +157,6 @@ type person struct {
 	punch.Employee
 	pin sealedPIN
 }
-
-type sealedPIN struct{ salt, mac []byte }
 
 // meta is the record "roster" of the bucket "meta".
 type meta struct {
@@ -176,7 +174,9 @@ type stored struct {
 	Language string        `json:"language,omitempty"`
 	Active   bool          `json:"active"`
 	PINSalt  []byte        `json:"pin_salt,omitempty"`
-	PINMAC   []byte        `json:"pin_mac,omitempty"`
+	PINMAC   []byte        `json:"pin_mac,omitempty"`      // until it is sealed
+	PINHash  []byte        `json:"pin_argon2id,omitempty"` // of the MAC
+	PINCost  []uint32      `json:"pin_cost,omitempty"`     // passes, KiB of memory
 }
 
 const form = 1
@@ -403,10 +403,14 @@ func load(path string, db *bolt.DB) (*snapshot, error) {
 			if err := unseal(k, v, &e); err != nil {
 				return err
 			}
+			pin, err := readPIN(e)
+			if err != nil {
+				return err
+			}
 			people = append(people, person{
 				punch.Employee{Number: string(k), Name: e.Name, Badges: e.Badges, FeishuID: e.FeishuID,
 					SigninID: e.SigninID, Language: e.Language, Active: e.Active},
-				sealedPIN{e.PINSalt, e.PINMAC},
+				pin,
 			})
 			return nil
 		})
@@ -494,29 +498,6 @@ func (r *Roster) Len() int { return len(r.now.Load().people) }
 // that changed something, and only means something within one file.
 func (r *Roster) Generation() uint64 { return r.now.Load().meta.Generation }
 
-// noPIN stands in for an employee who is not there, so that an answer takes as
-// long for an unknown number as for a wrong PIN.
-var noPIN = sealedPIN{salt: make([]byte, 16), mac: make([]byte, sha256.Size)}
-
-// CheckPIN reports whether the active employee of that number has that PIN. It
-// takes the same time whatever is wrong. It does not count wrong tries: the
-// caller slows them down.
-func (r *Roster) CheckPIN(number, pin string) bool {
-	s := r.now.Load()
-	want, valid := noPIN, false
-	if i, ok := s.numbers[number]; ok && s.people[i].Active && len(s.people[i].pin.mac) == sha256.Size {
-		want, valid = s.people[i].pin, true
-	}
-	return hmac.Equal(want.mac, pinMAC(s.meta.PINKey, want.salt, pin)) && valid && pin != ""
-}
-
-func pinMAC(key, salt []byte, pin string) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write(salt)
-	h.Write([]byte(pin))
-	return h.Sum(nil)
-}
-
 // Changed returns a channel that is closed when the roster is next replaced. Take
 // it before looking something up. A wake-up is a hint.
 func (r *Roster) Changed() <-chan struct{} {
@@ -534,11 +515,11 @@ func (r *Roster) Changed() <-chan struct{} {
 // medium, the file may hold the old one or the new one; another Replace settles
 // it. Rows in which a number or a badge occurs twice are refused as a whole.
 func (r *Roster) Replace(rows []Row) (Diff, error) {
+	r.write.Lock()
+	defer r.write.Unlock()
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
-	r.write.Lock()
-	defer r.write.Unlock()
 	old := r.now.Load()
 	people := make([]person, len(rows))
 	for i, row := range rows {
@@ -552,12 +533,10 @@ func (r *Roster) Replace(rows []Row) (Diff, error) {
 		case !row.SetPIN:
 			people[i].pin = had
 		case row.PIN == "": // no PIN any more
-		case had.mac != nil && hmac.Equal(had.mac, pinMAC(old.meta.PINKey, had.salt, row.PIN)):
+		case had.is(old.meta.PINKey, row.PIN):
 			people[i].pin = had // the same one: a repeated import changes nothing
 		default:
-			salt := make([]byte, 16)
-			rand.Read(salt)
-			people[i].pin = sealedPIN{salt, pinMAC(old.meta.PINKey, salt, row.PIN)}
+			people[i].pin = newPIN(old.meta.PINKey, row.PIN)
 		}
 	}
 	m := meta{Generation: old.meta.Generation + 1, People: len(people), PINKey: old.meta.PINKey}
@@ -593,12 +572,19 @@ func (s *snapshot) put(tx *bolt.Tx) error {
 	}
 	b.FillPercent = 1 // the keys come sorted
 	for _, p := range s.people {
-		key := []byte(p.Number)
-		if err := b.Put(key, seal(key, stored{p.Name, p.Badges, p.FeishuID, p.SigninID, p.Language, p.Active, p.pin.salt, p.pin.mac})); err != nil {
+		if err := p.put(b); err != nil {
 			return err
 		}
 	}
 	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
+}
+
+// put writes one person.
+func (p person) put(b *bolt.Bucket) error {
+	key := []byte(p.Number)
+	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active}
+	e.PINSalt, e.PINMAC, e.PINHash, e.PINCost = p.pin.stored()
+	return b.Put(key, seal(key, e))
 }
 
 // difference walks two sorted rosters side by side.
@@ -634,6 +620,8 @@ func same(a, b person) bool {
 
 // Close lets go of the file. Lookups go on from memory.
 func (r *Roster) Close() error {
+	r.write.Lock()
+	defer r.write.Unlock()
 	if err := r.db.Close(); err != nil {
 		return fmt.Errorf("roster: close: %w", err)
 	}

@@ -245,7 +245,8 @@ func golden() (metaRecord, personRecord []byte) {
 	key := bytes.Repeat([]byte{7}, 32)
 	salt := bytes.Repeat([]byte{9}, 16)
 	return seal(metaKey, meta{Generation: 3, People: 1, PINKey: key}),
-		seal([]byte("000123"), stored{"王小明", []punch.Badge{"em:0A1B2C3D4E"}, "ou_1", "s1", "zh-TW", true, salt, pinMAC(key, salt, "4711")})
+		seal([]byte("000123"), stored{Name: "王小明", Badges: []punch.Badge{"em:0A1B2C3D4E"}, FeishuID: "ou_1", SigninID: "s1", Language: "zh-TW", Active: true,
+			PINSalt: salt, PINMAC: pinMAC(key, salt, "4711")})
 }
 
 func TestStoredFormStaysReadable(t *testing.T) {
