@@ -25,6 +25,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"punchclock/queue/punch"
+	"punchclock/queue/roster"
 	"punchclock/sync/signin"
 )
 
@@ -44,6 +45,7 @@ type config struct {
 	Kiosk        kioskConfig
 	Clock        clockConfig
 	Outbox       outboxConfig
+	Badge        badgeConfig
 	Indicator    indicatorConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
@@ -73,6 +75,11 @@ type clockConfig struct {
 type outboxConfig struct {
 	ReserveMB int // less free space than this on the state directory's file system: a tap is answered "not stored"
 	KeepYears int // settled punches older than this are let go
+}
+
+// badgeConfig says which readings are one card.
+type badgeConfig struct {
+	SameCard []roster.Rule
 }
 
 // indicatorConfig names output pins; "" is not wired.
@@ -201,6 +208,7 @@ func defaultConfig() *config {
 		},
 		Clock:  clockConfig{Trust: "auto"},
 		Outbox: outboxConfig{ReserveMB: 64, KeepYears: 5},
+		Badge:  badgeConfig{SameCard: []roster.Rule{roster.Last4}},
 	}
 }
 
@@ -321,6 +329,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	c.Kiosk.read(root.table("kiosk"), have)
 	c.Clock.read(root.table("clock"))
 	c.Outbox.read(root.table("outbox"))
+	c.Badge.read(root.table("badge"))
 	c.Indicator.read(root.table("indicator"))
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
@@ -406,6 +415,46 @@ func (v *outboxConfig) read(s *section) {
 	s.number("reserve_mb", &v.ReserveMB, 0, 10_000)
 	s.number("keep_years", &v.KeepYears, 1, 20)
 	s.done()
+}
+
+func (v *badgeConfig) read(s *section) {
+	words := make([]string, len(roster.Rules))
+	for i, r := range roster.Rules {
+		words[i] = string(r)
+	}
+	if list, ok := s.words("same_card", "rule", words, `["last4"]`); ok {
+		v.SameCard = []roster.Rule{}
+		for _, w := range list {
+			v.SameCard = append(v.SameCard, roster.Rule(w))
+		}
+	}
+	s.done()
+}
+
+// cards is what the roster is told of the site's readers.
+func (c *config) cards() roster.Cards {
+	cards := roster.Cards{Same: c.Badge.SameCard, Reads: []int{}}
+	for _, r := range c.Readers {
+		cards.Reads = append(cards.Reads, r.reads()...)
+	}
+	return cards
+}
+
+// reads is how many bytes of a card a reader may tell.
+func (r readerConfig) reads() []int {
+	switch r.Driver + " " + r.Dialect {
+	case "serial rdm6300", "serial id12la", "serial idteck", "serial parallax":
+		return []int{5}
+	case "serial hex-line":
+		return []int{4, 5, 7, 10}
+	case "serial dec-line":
+		return []int{3, 4, 5}
+	case "mfrc522 ", "pn532 ":
+		return []int{4, 7, 10}
+	case "keypad ":
+		return nil
+	}
+	return []int{3, 4, 5, 7, 10} // as it is set, or as it is typed
 }
 
 // pins lists the outputs in the order of the file.
@@ -1081,6 +1130,35 @@ func (s *section) kinds(key string, dst *[]punch.Kind) {
 	*dst = kinds
 }
 
+// words reads a list in which each of the known words may stand once; ok is false
+// where it is not given.
+func (s *section) words(key, what string, known []string, example string) (words []string, ok bool) {
+	v := s.take(key)
+	if v == nil {
+		return nil, false
+	}
+	list, ok := v.([]any)
+	if !ok {
+		s.wrongType(key, v, "a list", example)
+		return nil, false
+	}
+	for i, v := range list {
+		at := s.d.marks[element(step(s.path, key), i)].val
+		t, ok := v.(string)
+		switch {
+		case !ok:
+			s.d.badAt(at, fmt.Sprintf("%s holds %s where a %s belongs", s.name1(key), typeName(v), what), "write "+quotedList(known))
+		case !slices.Contains(known, t):
+			s.d.badAt(at, fmt.Sprintf("%s %q is not known", what, t), didYouMean(t, known, quotedList))
+		case slices.Contains(words, t):
+			s.d.badAt(at, fmt.Sprintf("%s %q is there twice", what, t), "write it once")
+		default:
+			words = append(words, t)
+		}
+	}
+	return words, true
+}
+
 // name reads the name of a reader or a destination, which becomes a metric's label.
 func (s *section) name(what string, dst *string, form *regexp.Regexp, example string, most int) {
 	if s.text("name", dst) {
@@ -1375,6 +1453,12 @@ func (c *config) show(w io.Writer) error {
 	b.WriteString("\n[outbox]\n")
 	set("reserve_mb", c.Outbox.ReserveMB)
 	set("keep_years", c.Outbox.KeepYears)
+	b.WriteString("\n[badge]\n")
+	rules := make([]string, len(c.Badge.SameCard))
+	for i, r := range c.Badge.SameCard {
+		rules[i] = quote(string(r))
+	}
+	fmt.Fprintf(&b, "same_card = [%s]\n", strings.Join(rules, ", "))
 	b.WriteString("\n[indicator]\n")
 	for _, p := range c.Indicator.pins() {
 		set(p.key, *p.pin)
@@ -1529,6 +1613,12 @@ trust = "auto"                      # auto: 對時前的打卡先保留 hold pun
 [outbox]
 reserve_mb = 64                     # 磁碟剩餘低於此值即拒絕打卡 below this much free space a tap is answered "not stored"
 keep_years = 5                      # 已送達的打卡保留幾年 (1–20) how long punches are kept that every destination has settled
+
+[badge]                             # 同一張卡，不同讀法 one card, read in different ways: punchclock badge lookup
+# 卡號較短的讀法也算同一張卡 a reading that tells only a part of the card's number, or tells it reversed, is the same card:
+# last4 (卡面 10 碼 printed, Wiegand 34) · last3 (卡面 8 碼 printed, Wiegand 26) · first4, first3 (UID)
+# reversed · last4-reversed · last3-reversed · first4-reversed · first3-reversed
+same_card = ["last4"]               # []: 只認完全相同的號碼 only the whole number. 少用 last3：不同卡可能同號 last3 with care: cards may share it
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
 green      = "GPIO17"

@@ -104,6 +104,14 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:4:9: pin "17" is not a line of the header; write "GPIO0" to "GPIO27", or "" if it is not wired`,
 			`f:6:10: GPIO27 is already the pin of red; give each output a pin of its own`,
 		}},
+		{"badge", top + "[badge]\nsame_card = [\"last4\", \"last2\", \"last4\", 3]\n", []string{
+			`f:4:23: rule "last2" is not known; did you mean "last4"?`,
+			`f:4:32: rule "last4" is there twice; write it once`,
+			`f:4:41: badge.same_card holds a whole number where a rule belongs; write "last4", "last3", "reversed", "last4-reversed", "last3-reversed", "first4", "first3", "first4-reversed" or "first3-reversed"`,
+		}},
+		{"badge rule without a list", top + "[badge]\nsame_card = \"last4\"\n", []string{
+			`f:4:13: badge.same_card is a text where a list belongs; write same_card = ["last4"]`,
+		}},
 		{"schedule", top + "[[schedule]]\nfrom = \"5:00\"\nto = \"25:00\"\nkind = \"lunch\"\n[[schedule]]\nfrom = 05:00:00\nto = \"05:00\"\n[[schedule]]\nfrom = \"\"\nto = \"\"\nkind = \"in\"\n", []string{
 			`f:4:8: "5:00" is not a time of day; write hours and minutes, for example "08:30"`,
 			`f:5:6: "25:00" is not a time of day; write hours and minutes, for example "08:30"`,
@@ -339,6 +347,7 @@ func show(t *testing.T, c *config) string {
 func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
 		top, exampleConfig(), top + exampleReader("stdin"), top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
+		top + "[badge]\nsame_card = []\n", top + "[badge]\nsame_card = [\"reversed\", \"last3\"]\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
 		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",
 	} {

@@ -51,6 +51,7 @@ func newControl(h *clockwork) *http.Server {
 	mux := a.routes()
 	mux.HandleFunc("GET /status", h.serveStatus)
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
+	mux.HandleFunc("POST /badge/learn", h.serveLearn)
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)}
 }
 
@@ -64,6 +65,7 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /verify", a.serveVerify)
 	mux.HandleFunc("GET /roster", a.serveRoster)
 	mux.HandleFunc("POST /roster", a.serveImport)
+	mux.HandleFunc("GET /badge", a.serveBadge)
 	return mux
 }
 
@@ -181,7 +183,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 	if a.outbox, err = queue.Open(o); err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	a.roster, err = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: !write})
+	a.roster, err = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: !write, Cards: cfg.cards()})
 	if err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		done()
 		return nil, err

@@ -63,15 +63,15 @@ func (m *metrics) call(dest, code string, took time.Duration) {
 	m.callSeconds.WithLabelValues(dest).Observe(took.Seconds())
 }
 
-// count passes events on and counts faults on the way. It ends when in is closed,
-// and closes out then.
-func (m *metrics) count(in <-chan device.Event, out chan<- device.Event) {
+// count passes events on, each as hear leaves it, and counts faults on the way. It
+// ends when in is closed, and closes out then.
+func (m *metrics) count(in <-chan device.Event, out chan<- device.Event, hear func(device.Event) device.Event) {
 	defer close(out)
 	for e := range in {
 		if e.What == device.Fault {
 			m.faults.WithLabelValues(e.Reader, e.Fault).Inc()
 		}
-		out <- e
+		out <- hear(e)
 	}
 }
 

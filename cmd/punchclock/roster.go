@@ -46,7 +46,7 @@ const rosterMost = 32 << 20 // bytes of an imported file
 
 // serveImport replaces the roster by the CSV file in the request, or not at all.
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
-	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1))
+	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1), a.cfg.cards())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
@@ -79,10 +79,14 @@ func rosterCommand(t *tool) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("roster: %s: %w", name, err)
 			}
-			if _, err := roster.ReadCSV(name, bytes.NewReader(b)); err != nil {
+			cfg, err := loadConfig(t.configPath, built())
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			if _, err := roster.ReadCSV(name, bytes.NewReader(b), cfg.cards()); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
-			_, cl, err := t.open(true)
+			cl, err := control(cfg, true)
 			if err != nil {
 				return err
 			}

@@ -62,6 +62,7 @@ type clockwork struct {
 	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
 
 	reconciler *reconciler
+	learner    learner
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
 }
@@ -98,6 +99,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		return err
 	}
 	defer h.roster.Close()
+	for _, err := range h.roster.Clashes() {
+		log.Error("two people's cards cannot be told apart: their taps are stored as of unknown badges", "err", err)
+	}
 	people.set(h.roster)
 	h.outbox.OnCommit(h.metrics.commit)
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
@@ -132,6 +136,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		}
 		readers = append(readers, r)
 	}
+	h.learner.look = (&archive{cfg: cfg, roster: h.roster}).look
 	h.metrics.watch(h)
 
 	// Start, inputs last. Inputs stop when ctx ends, everything else after them.
@@ -168,8 +173,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	events := make(chan device.Event, 64)
 	taps := make(chan device.Event) // as events, counted on the way
 	var inner errgroup.Group
-	inner.Go(func() error { h.metrics.count(events, taps); return nil })
-	inner.Go(func() error { return h.kiosk.Run(inputs, taps) })
+	talk, stopTalk := context.WithCancel(context.WithoutCancel(ctx)) // outlives the readers: what they have said is heard
+	inner.Go(func() error { h.metrics.count(events, taps, h.learner.hear); stopTalk(); return nil })
+	inner.Go(func() error { return h.kiosk.Run(talk, taps) })
 
 	if err := h.outbox.Writable(ctx); err != nil {
 		log.Error("no punch can be stored now", "err", err)
@@ -206,7 +212,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 
 func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
 	path := filepath.Join(cfg.Device.StateDir, "roster.db")
-	r, err := roster.Open(path, roster.Options{})
+	r, err := roster.Open(path, roster.Options{Cards: cfg.cards()})
 	var bad *roster.Damaged
 	if errors.As(err, &bad) {
 		moved, qerr := roster.Quarantine(path)
@@ -214,7 +220,7 @@ func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
 			return nil, qerr
 		}
 		log.Error("the roster was damaged and is empty now: import it again; until then every badge is stored as unknown", "err", err, "kept_as", moved)
-		r, err = roster.Open(path, roster.Options{})
+		r, err = roster.Open(path, roster.Options{Cards: cfg.cards()})
 	}
 	return r, err
 }

@@ -74,12 +74,14 @@ var (
 // A file with anything wrong gives no rows and *CSVErrors, which holds up to twenty
 // mistakes; a number or a badge that occurs twice is told with both lines. Other
 // errors come from r.
-func ReadCSV(name string, r io.Reader) ([]Row, error) {
+//
+// So are two badges that are one card to a reader of the site; see [Cards].
+func ReadCSV(name string, r io.Reader, cards Cards) ([]Row, error) {
 	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("roster: read %s: %w", name, err)
 	}
-	p := &csvFile{name: name}
+	p := &csvFile{name: name, cards: cards}
 	rows := p.read(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
 	if p.errs.Errors != nil {
 		return nil, &p.errs
@@ -88,8 +90,9 @@ func ReadCSV(name string, r io.Reader) ([]Row, error) {
 }
 
 type csvFile struct {
-	name string
-	data []byte
+	name  string
+	cards Cards
+	data  []byte
 	// starts holds the offset of each line.
 	starts []int
 	errs   CSVErrors
@@ -160,8 +163,8 @@ func (p *csvFile) read(data []byte) []Row {
 	}
 	width := len(header)
 	var rows []Row
-	numbers := map[string]int{}        // line
-	badges := map[punch.Badge][2]int{} // line, index of the row
+	numbers := map[string]int{} // line
+	badges := newIndex(p.cards, 0)
 	for {
 		record, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -179,7 +182,7 @@ func (p *csvFile) read(data []byte) []Row {
 			p.bad(line, 1, "this line has %d values, the header %d; a value with a comma in it must be in quotes", len(record), width)
 			continue
 		}
-		rows = append(rows, p.row(c, record, where, numbers, badges, len(rows)))
+		rows = append(rows, p.row(c, record, where, numbers, badges, rows))
 	}
 	if len(rows) == 0 && p.errs.Errors == nil {
 		p.bad(len(p.starts), 1, "there is nobody in this file; an import would remove everybody")
@@ -228,7 +231,7 @@ func (p *csvFile) header(c *csv.Reader, header []string) []int {
 }
 
 // row reads one line. What is wrong is noted, and the row not used then.
-func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string]int, badges map[punch.Badge][2]int, index int) Row {
+func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string]int, badges *index, before []Row) Row {
 	line, _ := c.FieldPos(0)
 	value := func(column int) string {
 		if where[column] < 0 {
@@ -269,16 +272,26 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 			continue
 		}
 		b, err := punch.ParseBadge(strings.Clone(text))
-		switch first, taken := badges[b]; {
+		switch {
 		case err != nil && powerForm.MatchString(strings.TrimSpace(text)):
 			bad(2, "a badge was changed by a spreadsheet; format the column as text and write <medium>:<value>, for example em:0A1B2C3D4E")
 		case err != nil:
 			bad(2, "%v", err)
-		case taken && first[1] != index:
-			bad(2, "badge %s is on line %d and on line %d; a badge belongs to one person: take it from whoever gave it back", b.Masked(), first[0], line)
-		case !taken:
-			badges[b] = [2]int{line, index}
+		case slices.Contains(row.Badges, b):
+		default:
 			row.Badges = append(row.Badges, b)
+			clash, twice := badges.add(int32(len(before)), b)
+			if !twice {
+				break
+			}
+			first := before[clash.A]
+			if clash.BadgeA == b {
+				bad(2, "badge %s is on line %d and on line %d (employees %s and %s); a badge belongs to one person: take it from whoever gave it back",
+					b.Masked(), first.Line, line, named(first.Number), named(row.Number))
+			} else {
+				bad(2, "badge %s on line %d (employee %s) and badge %s on line %d (employee %s) are one card to a reader that tells %d bytes of it; give one of them another card, or take a rule out of badge.same_card",
+					clash.BadgeA.Masked(), first.Line, named(first.Number), b.Masked(), line, named(row.Number), clash.Bytes)
+			}
 		}
 	}
 	if row.PIN != "" && !pinForm.MatchString(row.PIN) {
@@ -300,6 +313,14 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		bad(7, "active is neither true nor false (1, 0, yes, no)")
 	}
 	return row
+}
+
+// named is an employee number for a message, unless it is something else.
+func named(number string) string {
+	if !numberForm.MatchString(number) {
+		return "?"
+	}
+	return number
 }
 
 // WriteCSV writes employees in the form that ReadCSV reads, without PINs and

@@ -29,7 +29,7 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 		"plain": file, "notepad": "\uFEFF" + strings.ReplaceAll(file, "\n", "\r\n"), "macintosh": strings.ReplaceAll(file, "\n", "\r"),
 		"no last line end": strings.TrimSuffix(file, "\n"),
 	} {
-		rows, err := ReadCSV("r.csv", strings.NewReader(text))
+		rows, err := ReadCSV("r.csv", strings.NewReader(text), Cards{})
 		if err != nil || !reflect.DeepEqual(rows, want) {
 			t.Errorf("%s: %+v\n%v", name, rows, err)
 		}
@@ -37,12 +37,12 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 }
 
 func TestColumnsComeInAnyOrderAndOnlyTheNumberIsRequired(t *testing.T) {
-	rows, err := ReadCSV("r.csv", strings.NewReader(" Badges ,EMPLOYEE_NO\nem:0A1B2C3D4E,0007\n"))
+	rows, err := ReadCSV("r.csv", strings.NewReader(" Badges ,EMPLOYEE_NO\nem:0A1B2C3D4E,0007\n"), Cards{})
 	want := []Row{{Employee: punch.Employee{Number: "0007", Badges: []punch.Badge{"em:0A1B2C3D4E"}, Active: true}, Line: 2}}
 	if err != nil || !reflect.DeepEqual(rows, want) {
 		t.Errorf("%+v, %v", rows, err)
 	}
-	if rows, err = ReadCSV("r.csv", strings.NewReader("employee_no\n1\n")); err != nil || len(rows) != 1 {
+	if rows, err = ReadCSV("r.csv", strings.NewReader("employee_no\n1\n"), Cards{}); err != nil || len(rows) != 1 {
 		t.Errorf("%+v, %v", rows, err)
 	}
 }
@@ -71,9 +71,9 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 			"r:2:1: this line has 3 values, the header 2; a value with a comma in it must be in quotes"}},
 		{"same person twice", "employee_no,name\n0001,a\n1,b\n0001,c\n", []string{"r:4:1: employee number 0001 is on line 2 and on line 4"}},
 		{"two people with one badge", "name,employee_no,badges\n王,1,em:0A1B2C3D4E\n李,2,w26:1-2;em:0a1b2c3d4e\n", []string{
-			"r:3:5: badge em:…D4E is on line 2 and on line 3; a badge belongs to one person: take it from whoever gave it back"}},
+			"r:3:5: badge em:…D4E is on line 2 and on line 3 (employees 1 and 2); a badge belongs to one person: take it from whoever gave it back"}},
 		{"a badge of somebody who left", "employee_no,badges,active\n1,em:0A1B2C3D4E,0\n2,em:0A1B2C3D4E,1\n", []string{
-			"r:3:3: badge em:…D4E is on line 2 and on line 3; a badge belongs to one person: take it from whoever gave it back"}},
+			"r:3:3: badge em:…D4E is on line 2 and on line 3 (employees 1 and 2); a badge belongs to one person: take it from whoever gave it back"}},
 		{"spreadsheet", "employee_no,badges\n1.23E+05,4.335E+09\n1.2,12345\n", []string{
 			`r:2:1: employee number "1.23E+05" was changed by a spreadsheet; format the column as text and write the number again`,
 			"r:2:10: a badge was changed by a spreadsheet; format the column as text and write <medium>:<value>, for example em:0A1B2C3D4E",
@@ -94,7 +94,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 		{"long name", "employee_no,name\n1," + strings.Repeat("名", 65) + "\n", []string{"r:2:3: the name is longer than 64 characters"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			rows, err := ReadCSV("r", strings.NewReader(tc.text))
+			rows, err := ReadCSV("r", strings.NewReader(tc.text), Cards{})
 			if rows != nil || err == nil {
 				t.Fatalf("read as %+v", rows)
 			}
@@ -105,7 +105,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 			if strings.HasPrefix(tc.text, "\xFF") || strings.HasPrefix(tc.text, "PK") || tc.text == "" {
 				return
 			}
-			if _, err2 := ReadCSV("r", strings.NewReader(notepad)); err2 == nil || err2.Error() != err.Error() {
+			if _, err2 := ReadCSV("r", strings.NewReader(notepad), Cards{}); err2 == nil || err2.Error() != err.Error() {
 				t.Errorf("with BOM and CRLF:\n%v", err2)
 			}
 		})
@@ -113,7 +113,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 }
 
 func TestOnlyTheFirstTwentyMistakesAreListed(t *testing.T) {
-	_, err := ReadCSV("r", strings.NewReader("employee_no\n"+strings.Repeat("a b\n", 25)))
+	_, err := ReadCSV("r", strings.NewReader("employee_no\n"+strings.Repeat("a b\n", 25)), Cards{})
 	all, ok := errors.AsType[*CSVErrors](err)
 	if !ok || len(all.Errors) != 20 || all.More != 5 || !strings.HasSuffix(err.Error(), "\nand 5 more") {
 		t.Error(err)
@@ -122,13 +122,13 @@ func TestOnlyTheFirstTwentyMistakesAreListed(t *testing.T) {
 
 func TestBrokenInputIsNotAShortRoster(t *testing.T) {
 	r := iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("employee_no\n1\n2\n")))
-	if rows, err := ReadCSV("r", r); rows != nil || !errors.Is(err, iotest.ErrTimeout) {
+	if rows, err := ReadCSV("r", r, Cards{}); rows != nil || !errors.Is(err, iotest.ErrTimeout) {
 		t.Errorf("%v, %v", rows, err)
 	}
 }
 
 func TestExportNeverHoldsAPIN(t *testing.T) {
-	rows, err := ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,\"a,b\",987654\n"))
+	rows, err := ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,\"a,b\",987654\n"), Cards{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("employee_no\r1\r1\r"))
 	f.Add([]byte("employee_no,name\n1,\"\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rows, err := ReadCSV("r", bytes.NewReader(data))
+		rows, err := ReadCSV("r", bytes.NewReader(data), Cards{})
 		if err != nil {
 			all, ok := errors.AsType[*CSVErrors](err)
 			if !ok || len(all.Errors) == 0 || len(all.Errors) > 20 || rows != nil {
@@ -182,7 +182,7 @@ func FuzzReadCSV(f *testing.F) {
 		if err := WriteCSV(&b, employees); err != nil {
 			t.Fatal(err)
 		}
-		again, err := ReadCSV("r", &b)
+		again, err := ReadCSV("r", &b, Cards{})
 		if err != nil || len(again) != len(rows) {
 			t.Fatalf("does not read back: %v", err)
 		}

@@ -19,6 +19,24 @@
 // Somebody who left keeps the row, so that old punches keep their name, and the
 // badge finds nobody: the tap is recorded as of an unknown badge.
 //
+// # One card, one person
+//
+// Readers tell the same card in different ways: a 125 kHz number as five bytes, as
+// ten or eight printed digits, as a Wiegand frame of 34 or 26 bits; a UID in either
+// order. The roster may hold any one of them. A badge that is a number is compared
+// as a number, so that the notation never matters: w26:18-23011, dec:01202659 and
+// dec:018,23011 are one card. Whether a shorter or a reversed reading is the same
+// card as a longer one is for the site to say ([Cards]): "last4" makes
+// dec:0001202659 the card em:06001259E3.
+//
+// Two numbers that both tell more than they share are never one card, nor are a
+// 125 kHz number and a UID. A reading that could be two people's is nobody's, and
+// is recorded as an unknown badge: a card is not guessed. Such pairs are found when
+// a file is read, for every reading that the site's readers send, and the import
+// is refused with both people and both lines; where the rules were changed after
+// it, [Roster.Clashes] names them. A punch keeps what was read; only the person is
+// found here.
+//
 // # The file
 //
 // Bucket "meta" holds one record under "roster", bucket "people" one record for
@@ -107,6 +125,8 @@ type Options struct {
 	// ReadOnly opens an existing file beside other readers and changes nothing; a
 	// file that is absent is fs.ErrNotExist.
 	ReadOnly bool
+	// Cards says which readings are one card.
+	Cards Cards
 }
 
 // Row is one employee as imported.
@@ -135,9 +155,10 @@ func (d Diff) Empty() bool { return len(d.Added)+len(d.Changed)+len(d.Removed) =
 // Roster is an open roster. Its methods may be called by any number of goroutines
 // at the same time.
 type Roster struct {
-	path string
-	db   *bolt.DB
-	now  atomic.Pointer[snapshot]
+	path  string
+	cards Cards
+	db    *bolt.DB
+	now   atomic.Pointer[snapshot]
 
 	write    sync.Mutex // guards db; held by Replace
 	checking sync.Mutex // one argon2id at a time: each takes megabytes
@@ -149,8 +170,9 @@ type Roster struct {
 type snapshot struct {
 	meta    meta
 	people  []person // sorted by number
-	badges  map[punch.Badge]int32
+	badges  *index
 	numbers map[string]int32
+	clashes []Clash
 }
 
 type person struct {
@@ -209,7 +231,7 @@ func Open(path string, o Options) (*Roster, error) {
 		}
 		return nil, fmt.Errorf("roster: open: %w", err)
 	}
-	r := &Roster{path: path, changed: make(chan struct{})}
+	r := &Roster{path: path, cards: o.Cards, changed: make(chan struct{})}
 	var f *os.File
 	options := boltOptions(o)
 	options.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
@@ -227,7 +249,7 @@ func Open(path string, o Options) (*Roster, error) {
 			}
 			return fmt.Errorf("roster: open: %w", err)
 		}
-		s, err := load(path, r.db)
+		s, err := load(path, r.db, r.cards)
 		if err != nil {
 			return errors.Join(err, r.db.Close())
 		}
@@ -387,7 +409,7 @@ func checksum(key, body []byte) uint32 {
 }
 
 // load reads the whole file.
-func load(path string, db *bolt.DB) (*snapshot, error) {
+func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	var m meta
 	var people []person
 	err := db.View(func(tx *bolt.Tx) error {
@@ -427,7 +449,7 @@ func load(path string, db *bolt.DB) (*snapshot, error) {
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
-	s, err := newSnapshot(m, people)
+	s, err := newSnapshot(m, people, cards)
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
@@ -435,11 +457,11 @@ func load(path string, db *bolt.DB) (*snapshot, error) {
 }
 
 // newSnapshot sorts and indexes people. It refuses a number or a badge that is
-// there twice.
-func newSnapshot(m meta, people []person) (*snapshot, error) {
+// there twice, and notes cards that the site's readers would mix up.
+func newSnapshot(m meta, people []person, cards Cards) (*snapshot, error) {
 	slices.SortFunc(people, func(a, b person) int { return cmp.Compare(a.Number, b.Number) })
 	s := &snapshot{meta: m, people: people,
-		badges: make(map[punch.Badge]int32, len(people)), numbers: make(map[string]int32, len(people))}
+		badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
 	for i, p := range people {
 		if p.Number == "" {
 			return nil, errors.New("a person has no employee number")
@@ -449,20 +471,40 @@ func newSnapshot(m meta, people []person) (*snapshot, error) {
 		}
 		s.numbers[p.Number] = int32(i)
 		for _, b := range p.Badges {
-			if j, twice := s.badges[b]; twice && j != int32(i) {
-				return nil, fmt.Errorf("badge %s belongs to both %s and %s", b.Masked(), people[j].Number, p.Number)
+			clash, bad := s.badges.add(int32(i), b)
+			if bad && clash.BadgeA == clash.BadgeB {
+				return nil, fmt.Errorf("badge %s belongs to both %s and %s", b.Masked(), people[clash.A].Number, p.Number)
 			}
-			s.badges[b] = int32(i)
+			if bad {
+				s.clashes = append(s.clashes, clash)
+			}
 		}
 	}
 	return s, nil
 }
 
-// ByBadge finds the active employee whose badge was read. It reads memory only and
-// allocates nothing. The employee's Badges must not be changed.
+func (s *snapshot) clashError(c Clash) error {
+	return fmt.Errorf("badge %s of %s and badge %s of %s are one card to a reader that tells %d bytes of it; give one of them another card, or take a rule out of badge.same_card",
+		c.BadgeA.Masked(), s.people[c.A].Number, c.BadgeB.Masked(), s.people[c.B].Number, c.Bytes)
+}
+
+// Clashes says which people's cards the readers of the site cannot tell apart, each
+// as an error for a person to read. Such cards find nobody. An import with any is
+// refused; they come of rules that were changed after it.
+func (r *Roster) Clashes() (errs []error) {
+	s := r.now.Load()
+	for _, c := range s.clashes {
+		errs = append(errs, s.clashError(c))
+	}
+	return errs
+}
+
+// ByBadge finds the active employee whose card was read, in whichever reading; see
+// [Cards]. It reads memory only and allocates nothing. The employee's Badges must
+// not be changed.
 func (r *Roster) ByBadge(b punch.Badge) (punch.Employee, bool) {
 	s := r.now.Load()
-	i, ok := s.badges[b]
+	i, ok := s.badges.find(b)
 	if !ok || !s.people[i].Active {
 		return punch.Employee{}, false
 	}
@@ -540,7 +582,10 @@ func (r *Roster) Replace(rows []Row) (Diff, error) {
 		}
 	}
 	m := meta{Generation: old.meta.Generation + 1, People: len(people), PINKey: old.meta.PINKey}
-	s, err := newSnapshot(m, people)
+	s, err := newSnapshot(m, people, r.cards)
+	if err == nil && len(s.clashes) > 0 {
+		err = s.clashError(s.clashes[0])
+	}
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
 	}

@@ -223,7 +223,7 @@ func TestExportEditImportKeepsPINs(t *testing.T) {
 	if err := WriteCSV(&b, r.All()); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := ReadCSV("r", strings.NewReader(strings.Replace(b.String(), "1,a", "1,Anna", 1)))
+	rows, err := ReadCSV("r", strings.NewReader(strings.Replace(b.String(), "1,a", "1,Anna", 1)), Cards{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestExportEditImportKeepsPINs(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	// A file with the column decides: empty is none.
-	rows, err = ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,Anna,\n2,b,4712\n"))
+	rows, err = ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,Anna,\n2,b,4712\n"), Cards{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -597,7 +597,7 @@ func TestTwentyThousandPeopleAreImportedInTwoSeconds(t *testing.T) {
 	}
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	start := time.Now()
-	rows, err := ReadCSV("r", &b)
+	rows, err := ReadCSV("r", &b, Cards{})
 	if err != nil {
 		t.Fatal(err)
 	}
