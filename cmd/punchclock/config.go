@@ -157,10 +157,14 @@ func (c *config) withoutMarks() config {
 		out.Readers = append(out.Readers, r)
 	}
 	for _, d := range c.Destinations {
-		d.at, d.atSecret, d.atCA, d.atProxyLogin = mark{}, mark{}, mark{}, mark{}
-		out.Destinations = append(out.Destinations, d)
+		out.Destinations = append(out.Destinations, d.withoutMarks())
 	}
 	return out
+}
+
+func (v destinationConfig) withoutMarks() destinationConfig {
+	v.at, v.atSecret, v.atCA, v.atProxyLogin = mark{}, mark{}, mark{}, mark{}
+	return v
 }
 
 // secretWanted reports whether the destination needs its secret's file.

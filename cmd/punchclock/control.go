@@ -41,7 +41,7 @@ func newControl(h *clockwork) *http.Server {
 	a := &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
-			case w.cfg.Name:
+			case w.name():
 				w.Kick()
 			case "": // a word about punches, not about this destination's password
 				w.Wake()

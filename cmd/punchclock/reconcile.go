@@ -244,8 +244,12 @@ type reconciler struct {
 }
 
 type reconcileDest struct {
-	name, driver string
-	reader       ledgerReader // nil for one that cannot be read back
+	name   string
+	worker *worker
+
+	// As configured when a report is begun.
+	driver string
+	reader ledgerReader // nil for one that cannot be read back
 }
 
 // reconcileStatus is the last result at one destination.
@@ -264,8 +268,7 @@ type reconcileStatus struct {
 func newReconciler(cfg *config, log *slog.Logger, outbox *queue.Outbox, workers []*worker) *reconciler {
 	r := &reconciler{cfg: cfg, log: log, outbox: outbox, turn: make(chan struct{}, 1), last: map[string]*reconcileStatus{}}
 	for _, w := range workers {
-		reader, _ := w.dest.(ledgerReader)
-		r.dests = append(r.dests, reconcileDest{w.cfg.Name, w.cfg.Driver, reader})
+		r.dests = append(r.dests, reconcileDest{name: w.name(), worker: w})
 	}
 	return r
 }
@@ -294,6 +297,7 @@ func (r *reconciler) run(ctx context.Context, s span, dest string, resend bool) 
 	var dests []reconcileDest
 	for _, d := range r.dests {
 		if dest == "" || d.name == dest {
+			d.driver, d.reader = d.worker.ledger()
 			dests = append(dests, d)
 		}
 	}

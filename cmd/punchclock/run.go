@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -63,16 +65,9 @@ type clockwork struct {
 
 	reconciler *reconciler
 	learner    learner
+	reloaded   reload // the configuration file, since the start
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
-}
-
-// worker is a destination and what it was configured with.
-type worker struct {
-	*drain.Worker
-	dest   drain.Destination
-	cfg    destinationConfig
-	secret atomic.Pointer[error] // why the secret cannot be read
 }
 
 // run is the whole program in reading order: what is opened, what is built of it,
@@ -151,12 +146,16 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err != nil {
 		return err
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	house.Go(func() error { return serve(rest, newControl(h), control) })
 	house.Go(func() error { return h.outbox.Run(rest) })
 	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
 	house.Go(func() error { return h.watchRoster(rest) })
 	house.Go(func() error { h.roster.SealPINs(rest, log); return nil })
 	house.Go(func() error { return h.watchSecrets(rest) })
+	house.Go(func() error { return h.watchConfig(rest, hup) })
 	house.Go(func() error { return night.run(rest) })
 	house.Go(func() error { return h.watchHealth(rest) })
 	if face != nil {
@@ -333,6 +332,18 @@ func stampOf(r clock.Reading) punch.Stamp {
 }
 
 func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
+	first, err := h.newDelivery(d)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{}
+	w.now.Store(first)
+	w.lookAtSecret(h.cfg)
+	return w, nil
+}
+
+// newDelivery builds what delivers to a destination. It makes no call.
+func (h *clockwork) newDelivery(d destinationConfig) (*delivery, error) {
 	log := h.log.With("dest", d.Name)
 	var login func() (string, error)
 	if d.ProxyLoginFile != "" {
@@ -354,9 +365,8 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
-	w := &worker{Worker: drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log}), dest: dest, cfg: d}
-	w.lookAtSecret(h.cfg)
-	return w, nil
+	engine := drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log})
+	return newDelivery(d, dest, engine, client), nil
 }
 
 // clockChanged hears of every change of the clock's state. When the time of this
@@ -442,60 +452,70 @@ func (h *clockwork) watchRoster(ctx context.Context) error {
 	}
 }
 
-// lookAtSecret notes whether the secret can be read, for status: a destination
+// secretFiles are the paths of what the destination must be able to read.
+func (v destinationConfig) secretFiles(cfg *config) (paths []string) {
+	if v.secretWanted() {
+		paths = append(paths, cfg.secretPath(v.SecretFile))
+	}
+	if v.ProxyLoginFile != "" {
+		paths = append(paths, cfg.secretPath(v.ProxyLoginFile))
+	}
+	return paths
+}
+
+// lookAtSecret notes whether the secrets can be read, for status: a destination
 // without one is misconfigured before the first punch shows it.
 func (w *worker) lookAtSecret(cfg *config) {
 	var err error
-	if w.cfg.secretWanted() {
-		_, err = readSecret(cfg.secretPath(w.cfg.SecretFile))
+	for _, path := range w.cfg().secretFiles(cfg) {
+		if _, err = readSecret(path); err != nil {
+			break
+		}
 	}
 	w.secret.Store(&err)
 }
 
 // status is the engine's, unless that has had nothing to do yet.
 func (w *worker) status() drain.Status {
-	st := w.Status()
+	st := w.now.Load().Status()
 	if err := *w.secret.Load(); err != nil && st.State == drain.OK {
 		st.State, st.LastError = token.Misconfigured, err.Error()+"; put the secret there, nothing needs a restart"
 	}
 	return st
 }
 
-// watchSecrets wakes a destination that waits for a person when its secret file
-// has changed. It looks at files only while one waits.
+// watchSecrets wakes a destination that waits for a person when one of its secrets'
+// files has changed. It looks at files only while one waits.
 func (h *clockwork) watchSecrets(ctx context.Context) error {
-	const every = 5 * time.Second
-	type seen struct {
-		at   time.Time
-		size int64
-	}
-	stat := func(w *worker) (s seen) {
-		if st, err := os.Stat(h.cfg.secretPath(w.cfg.SecretFile)); err == nil {
-			s = seen{st.ModTime(), st.Size()}
-		}
-		return s
-	}
-	last := map[string]seen{}
+	last := map[string]fileSeen{} // by path
 	for _, w := range h.workers {
-		last[w.cfg.Name] = stat(w)
+		for _, path := range w.cfg().secretFiles(h.cfg) {
+			last[path] = lookAt(path)
+		}
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(every):
+		case <-time.After(lookEvery):
 		}
+		seen := map[string]fileSeen{}
 		for _, w := range h.workers {
 			if st := w.status().State; st == drain.OK || st == drain.Retrying {
 				continue
 			}
 			w.lookAtSecret(h.cfg)
-			if now := stat(w); now != last[w.cfg.Name] {
-				last[w.cfg.Name] = now
-				h.log.Info("the secret file has changed: trying again", "dest", w.cfg.Name)
+			changed := false
+			for _, path := range w.cfg().secretFiles(h.cfg) {
+				seen[path] = lookAt(path)
+				changed = changed || !seen[path].same(last[path])
+			}
+			if changed {
+				h.log.Info("a secret's file has changed: trying again", "dest", w.name())
 				w.Wake()
 			}
 		}
+		maps.Copy(last, seen)
 	}
 }
 

@@ -27,6 +27,8 @@ type status struct {
 	Outbox       outboxStatus        `json:"outbox"`
 	Destinations []destinationStatus `json:"destinations"`
 	Readers      []readerStatus      `json:"readers"`
+	// Configuration is there once the file was changed while the clock ran.
+	Configuration *reloadStatus `json:"configuration,omitempty"`
 }
 
 type deviceStatus struct {
@@ -104,7 +106,7 @@ func (h *clockwork) status() status {
 		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
-		Destinations: []destinationStatus{}, Readers: []readerStatus{},
+		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Configuration: h.reloaded.get(),
 	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
@@ -114,10 +116,11 @@ func (h *clockwork) status() status {
 		s.Outbox.Mirror.Error = b.Mirror.Err.Error()
 	}
 	for _, w := range h.workers {
-		st, d := w.status(), b.Destinations[w.cfg.Name]
-		s.Destinations = append(s.Destinations, destinationStatus{Name: w.cfg.Name, Driver: w.cfg.Driver, State: st.State, Pending: d.Pending, Parked: d.Parked,
+		c, st := w.cfg(), w.status()
+		d := b.Destinations[c.Name]
+		s.Destinations = append(s.Destinations, destinationStatus{Name: c.Name, Driver: c.Driver, State: st.State, Pending: d.Pending, Parked: d.Parked,
 			OldestUnsentSeconds: d.Oldest.Round(time.Millisecond).Seconds(), LastError: st.LastError, LastSuccess: h.when(st.LastSuccess),
-			Reconcile: h.reconciler.status(w.cfg.Name)})
+			Reconcile: h.reconciler.status(c.Name)})
 	}
 	for i, r := range h.kiosk.Readers() {
 		s.Readers = append(s.Readers, readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults})
@@ -220,6 +223,14 @@ func (s status) print(out io.Writer) error {
 	}
 	if s.Outbox.Incident != "" {
 		fmt.Fprintf(w, "incident\t%s\n", s.Outbox.Incident)
+	}
+	if c := s.Configuration; c != nil {
+		if c.Problem != "" {
+			fmt.Fprintf(w, "configuration\tWARNING: changed and wrong, the old one is in force:\n%s\n", c.Problem)
+		}
+		for _, x := range c.Restart {
+			fmt.Fprintf(w, "configuration\tWARNING: needs a restart: %s\n", x)
+		}
 	}
 	fmt.Fprintf(w, "\nDESTINATION\tSTATE\tPENDING\tPARKED\tOLDEST\tLAST SUCCESS\tLAST ERROR\n")
 	for _, d := range s.Destinations {
