@@ -102,7 +102,10 @@ func TestAFileThatIsWrongOrHalfWrittenChangesNothing(t *testing.T) {
 			t.Errorf("%s: something was taken over: %+v", name, c)
 		}
 	}
-	if out, code := h.run("status", "--config", h.config); code == 0 {
+	h.write("punchclock.toml", "schema = 1\n[devise]\n")
+	h.hup()
+	h.until(5*time.Second, "a wrong section is told", func() bool { return strings.Contains(problem(), "devise") })
+	if out, code := h.run("status", "--config", h.config); code != 2 || !strings.Contains(out, ":2:2: unknown section [devise]") {
 		t.Errorf("a verb with the wrong file: %d\n%s", code, out)
 	}
 	h.write("other.toml", right)
