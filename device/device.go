@@ -49,6 +49,8 @@ const (
 	FaultRandom  = "random"  // a phone or a card that changes its number with every tap
 	FaultTwo     = "two"     // two cards were held to the reader at once
 	FaultLearned = "learned" // a technician is reading cards in; the house makes it, no reader
+	FaultPIN     = "pin"     // number and PIN do not belong together; the house makes it, no reader
+	FaultTries   = "tries"   // too many wrong PINs, none is looked at for a while; the house makes it
 )
 
 // Event is one thing a reader has to tell.

@@ -15,6 +15,7 @@
 //     of monotonic time before the tap. One tap uses a choice up, also the tap of a
 //     badge that nobody knows; a misread does not, for that person taps again. A
 //     choice made after a tap never reaches back to it, however late it is worked on.
+//     A kind typed with a number goes with that number, and with nothing else.
 //  2. The schedule, by local time; the first slot that matches. A clock that nobody
 //     has set ([punch.Unset]) cannot say what time of day it is, so then the
 //     schedule is passed over.
@@ -65,6 +66,14 @@
 // never taken for the duplicate of a first that was not stored; taps of different
 // people are appended at the same time, so that the outbox can commit them together.
 //
+// # Numbers and PINs
+//
+// Who has no card today types the employee number and the PIN, on the page or on a
+// keypad. Whether they belong together is not decided here, and takes its time; it is
+// found out beside everything else, and the punch has the time of the last key and
+// the kind that was chosen then, whoever taps meanwhile. A wrong PIN is a misread that
+// says so.
+//
 // # Who is waited for
 //
 // The Recorder, and nobody else. Displays and sounders have a mailbox each in which
@@ -78,6 +87,7 @@ import (
 	"log/slog"
 	"time"
 
+	"punchclock/device"
 	"punchclock/queue/punch"
 	"punchclock/ui"
 )
@@ -157,6 +167,10 @@ type Parts struct {
 	Directory Directory
 	Clock     Clock
 
+	// CheckPIN says whether a number and a PIN that were typed on a keypad belong
+	// together: "", or the word of a device.Fault. It may take its time, and is called
+	// by several goroutines. nil: they never do.
+	CheckPIN func(number string, pin device.PIN) (fault string)
 	// History lists a person's own punches; nil: whoever taps twice sees the answer only.
 	History History
 	// Results gets every answer once, in order, from a goroutine of its own. It may
@@ -261,7 +275,7 @@ func (k *Kiosk) PIN(ctx context.Context, number string) (ui.Result, error) {
 	if !ok || !e.Active || e.Number == "" {
 		return ui.Result{}, ErrUnknownEmployee
 	}
-	badge, err := punch.NewBadge("key", e.Number)
+	badge, err := punch.NewBadge(typedMedium, e.Number)
 	if err != nil {
 		return ui.Result{}, errors.New("kiosk: punch by number: the number holds characters other than letters, digits, dot, dash and comma; correct it in the roster")
 	}

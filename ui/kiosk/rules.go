@@ -97,13 +97,19 @@ func (p person) owns(b punch.Badge) bool {
 	return false
 }
 
-// same reports whether two taps are one person's. A number typed on the page is no
-// card, and tells nothing about one.
+// typedMedium is that of a badge that is a typed number.
+const typedMedium = "key"
+
+// typed reports whether a badge is a number that somebody typed.
+func typed(b punch.Badge) bool { return b.Medium() == typedMedium }
+
+// same reports whether two taps are one person's. A typed number is no card, and
+// tells nothing about one.
 func same(a, b *tap) bool {
 	if a.who.number != "" && b.who.number != "" {
 		return a.who.number == b.who.number
 	}
-	if a.reader != PageReader && b.reader != PageReader && a.badge == b.badge {
+	if !typed(a.badge) && !typed(b.badge) && a.badge == b.badge {
 		return true
 	}
 	if a.who.number == "" {

@@ -47,6 +47,7 @@ type run struct {
 	cues     []mailbox[ui.Cue]
 	recalls  mailbox[actRecall]
 	recalled chan event
+	checked  chan event
 }
 
 // Run takes the readers' events from in, and choices and numbers from the page,
@@ -59,7 +60,7 @@ type run struct {
 // While 256 taps wait for a medium that does not answer, in is not read, so that the
 // readers wait too and no tap is thrown away.
 func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
-	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue(), recalled: make(chan event)}
+	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue(), recalled: make(chan event), checked: make(chan event)}
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	settled := r.open(reading)
@@ -69,7 +70,7 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		cards, pins, fixes := in, k.pins, k.fixes
-		if len(k.state.taps) >= maxTaps {
+		if len(k.state.taps)+len(k.state.entries) >= maxTaps {
 			cards, pins, fixes = nil, nil, nil
 		}
 		select {
@@ -90,6 +91,8 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 			close(c.done)
 		case e := <-r.appended:
 			r.done(e)
+		case e := <-r.checked:
+			r.entered(e)
 		case e := <-r.recalled:
 			e.at = k.parts.Clock.Now()
 			r.feed(e)
@@ -110,8 +113,13 @@ func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
 			more = false
 		}
 	}
-	for len(k.state.taps) > 0 {
-		r.done(<-r.appended)
+	for len(k.state.taps)+len(k.state.entries) > 0 {
+		select {
+		case e := <-r.appended:
+			r.done(e)
+		case e := <-r.checked:
+			r.entered(e)
+		}
 	}
 	r.close()
 	grace := time.NewTimer(stopGrace)
@@ -187,6 +195,8 @@ func (r *run) feed(e event) {
 			if r.recalls != nil {
 				r.recalls.put(a)
 			}
+		case actCheck:
+			go func() { r.checked <- r.check(a) }()
 		case actDeny:
 			close(r.origins[a.id].reply)
 			delete(r.origins, a.id)
@@ -256,7 +266,17 @@ func (r *run) device(ev device.Event) {
 			e.who = personOf(p)
 		}
 		e.id = r.begin(ev.Last, nil)
+	case device.Entry:
+		e.what, e.number, e.pin = evEntry, ev.Number, ev.PIN
+		if kind, err := punch.ParseKind(ev.Key); err == nil {
+			e.kind = kind
+		}
+		e.id = r.begin(ev.Last, nil)
 	case device.Key:
+		if ev.Key == "" {
+			e.what = evTakeBack
+			break
+		}
 		kind, err := punch.ParseKind(ev.Key)
 		if err != nil {
 			r.log.Warn("a key gave no kind; check the reader's key map", "reader", ev.Reader, "err", err)
@@ -285,6 +305,36 @@ const (
 func (r *run) misread(e event, last time.Time) {
 	e.what = evMisread
 	e.id = r.begin(last, nil)
+	r.tell(e)
+}
+
+// check finds out who has typed a number and a PIN.
+func (r *run) check(a actCheck) event {
+	e := event{what: evChecked, id: a.id, fault: device.FaultPIN}
+	if r.parts.CheckPIN == nil {
+		return e
+	}
+	if fault := r.parts.CheckPIN(a.number, a.pin); fault != "" {
+		e.fault = fault
+		return e
+	}
+	p, ok := r.parts.Directory.ByNumber(a.number)
+	if !ok || !p.Active || p.Number == "" {
+		return e
+	}
+	badge, err := punch.NewBadge(typedMedium, p.Number)
+	if err != nil {
+		r.log.Warn("somebody's employee number holds characters that no badge can carry; correct it in the roster")
+		e.fault = device.FaultFormat
+		return e
+	}
+	e.who, e.badge, e.fault = personOf(p), badge, ""
+	return e
+}
+
+// entered feeds what became of an entry.
+func (r *run) entered(e event) {
+	e.at = r.parts.Clock.Now()
 	r.tell(e)
 }
 

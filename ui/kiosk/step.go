@@ -22,6 +22,9 @@ const (
 	evDone                 // an append came back
 	evCorrect              // a kind was wrong
 	evRecalled             // somebody's last punches were read
+	evTakeBack             // a reader's choice was not meant for whoever is next
+	evEntry                // a number and a PIN were typed on a keypad
+	evChecked              // they were looked at
 )
 
 // event is one thing that happened. It brings all that step may know of it.
@@ -38,9 +41,12 @@ type event struct {
 	raw   []byte
 	bits  int
 
-	kind punch.Kind // of a choice, a correction
+	kind punch.Kind // of a choice, a correction; of an entry: typed with it, 0 for none
 	fix  punch.ID   // of a correction: the punch that was wrong
 	past []ui.Past  // of what was read, for the tap with this id
+
+	number string     // of an entry
+	pin    device.PIN // of an entry
 
 	sign  device.What // of a reader: Up, Down, Fault; anything else is just a sign of life
 	fault string
@@ -67,7 +73,12 @@ type (
 		id       punch.Tap
 		employee string
 	}
-	actDeny struct{ id punch.Tap } // nothing to correct: tell whoever waits for this id
+	actDeny  struct{ id punch.Tap } // nothing to correct: tell whoever waits for this id
+	actCheck struct {               // see whether the two belong together, then send an evChecked with this id
+		id     punch.Tap
+		number string
+		pin    device.PIN
+	}
 )
 
 func (actAppend) isAction() {}
@@ -76,6 +87,7 @@ func (actShow) isAction()   {}
 func (actPlay) isAction()   {}
 func (actRecall) isAction() {}
 func (actDeny) isAction()   {}
+func (actCheck) isAction()  {}
 
 // tap is one physical tap, from its arrival to its answer.
 type tap struct {
@@ -91,6 +103,15 @@ type tap struct {
 	passed  bool       // failed, and the person has had another answer since: only a choice tries it again
 	draft   punch.Draft
 	fix     *fresh // the punch that this is the correction of; nil for a tap
+}
+
+// entry is a number and a PIN that are being looked at. The choice is the person's
+// from the moment of the last key: whoever taps meanwhile has another.
+type entry struct {
+	id     punch.Tap
+	reader string
+	stamp  punch.Stamp
+	chosen punch.Kind
 }
 
 // fresh is a punch whose kind can still be corrected.
@@ -118,9 +139,11 @@ type state struct {
 
 	chosen   punch.Kind // 0 for none
 	chosenAt punch.Stamp
+	chosenBy string // reader, "" for the page
 
-	taps   []tap // unanswered, in order of arrival
-	failed []tap // answered not_stored, by latest attempt; stamp is that attempt's
+	taps    []tap   // unanswered, in order of arrival
+	entries []entry // not looked at yet
+	failed  []tap   // answered not_stored, by latest attempt; stamp is that attempt's
 
 	readers   []ReaderStatus
 	lamps     []ui.Reader // readers as shown; replaced, never written
@@ -163,11 +186,27 @@ func step(s state, e event) (state, []action) {
 			Language: s.cfg.DefaultLanguage,
 		})
 	case evChoose:
-		s.chosen, s.chosenAt = e.kind, e.stamp
+		s.chosen, s.chosenAt, s.chosenBy = e.kind, e.stamp, e.reader
 		s.result, s.mine = nil, nil // whoever chooses is the next person
+		s.sign(e)
+	case evTakeBack:
+		if s.chosenBy == e.reader {
+			s.chosen = 0
+		}
 		s.sign(e)
 	case evReader:
 		s.sign(e)
+	case evEntry:
+		s.mine = nil
+		n := entry{id: e.id, reader: e.reader, stamp: e.stamp, chosen: e.kind}
+		if n.chosen == 0 {
+			n.chosen = s.takeChoice(e.stamp)
+		}
+		s.entries = append(s.entries, n)
+		s.sign(e)
+		acts = append(acts, actCheck{e.id, e.number, e.pin})
+	case evChecked:
+		acts = s.checked(acts, e)
 	case evDone:
 		acts = s.done(acts, e)
 		acts = s.start(acts)
@@ -317,7 +356,7 @@ func (s *state) last(t *tap) *last {
 	if t.who.number != "" {
 		look("e:" + t.who.number)
 	}
-	if t.reader != PageReader {
+	if !typed(t.badge) {
 		look("b:" + string(t.badge))
 	}
 	for _, b := range t.who.badges {
@@ -336,7 +375,7 @@ func (s *state) remember(p punch.Punch, answered time.Duration) {
 	if p.Employee != "" {
 		keys = append(keys, "e:"+p.Employee)
 	}
-	if p.Reader != PageReader {
+	if !typed(p.Badge) {
 		keys = append(keys, "b:"+string(p.Badge))
 	}
 	if p.Supersedes != 0 { // a correction counts only where it corrects the last word
@@ -376,7 +415,7 @@ func (s *state) forgetHalf() {
 // be tried again. A clock that nobody has set does not know the day; and a tap that
 // waits is of an earlier moment than at.
 func (s *state) prune(at punch.Stamp) {
-	if len(s.taps) > 0 {
+	if len(s.taps)+len(s.entries) > 0 {
 		return
 	}
 	s.failed = slices.DeleteFunc(s.failed, func(f tap) bool {
@@ -442,6 +481,27 @@ func (s *state) done(acts []action, e event) []action {
 		acts = s.showMine(acts, e.at, &t, r)
 	}
 	return s.answer(acts, e.at, t.id, r)
+}
+
+// checked makes a tap of an entry whose number and PIN belong together, and tells
+// the person otherwise. A choice is used up either way: it would be the next one's.
+func (s *state) checked(acts []action, e event) []action {
+	i := slices.IndexFunc(s.entries, func(n entry) bool { return n.id == e.id })
+	n := s.entries[i]
+	s.entries = slices.Delete(s.entries, i, i+1)
+	if e.fault != "" {
+		s.reader(n.reader).Faults[e.fault]++
+		return s.answer(acts, e.at, n.id, ui.Result{
+			Outcome:  punch.Misread.String(),
+			Time:     n.stamp.Wall.In(s.cfg.Location),
+			Reader:   n.reader,
+			Clock:    n.stamp.Clock.String(),
+			Reason:   e.fault,
+			Language: s.cfg.DefaultLanguage,
+		})
+	}
+	s.taps = append(s.taps, tap{id: n.id, who: e.who, badge: e.badge, reader: n.reader, stamp: n.stamp, chosen: n.chosen})
+	return s.start(acts)
 }
 
 // showMine shows the person of t, who tapped again, their own punches.
