@@ -20,6 +20,8 @@ var en = map[Key]string{
 	MisreadRandom:   "This card changes its number. Please use your staff card",
 	MisreadTwo:      "Two cards were read. Please tap one",
 	MisreadLearned:  "Card read for registration. Not punched",
+	MisreadPIN:      "Wrong number or PIN. Please try again",
+	MisreadTries:    "Too many wrong PINs. Try again later",
 	NotStored:       "Not saved. Please tap again",
 	Corrected:       "Corrected",
 

@@ -20,6 +20,8 @@ var fil = map[Key]string{
 	MisreadRandom:   "Nagbabago ang numero ng card na ito, gamitin ang staff card",
 	MisreadTwo:      "Dalawang card ang nabasa, isa lang ang i-tap",
 	MisreadLearned:  "Binasa ang card para irehistro, hindi pa naitala",
+	MisreadPIN:      "Mali ang numero o PIN, subukan muli",
+	MisreadTries:    "Sobrang daming mali, subukan mamaya",
 	NotStored:       "Hindi na-save, paki-tap muli",
 	Corrected:       "Naitama na",
 

@@ -20,6 +20,8 @@ var id = map[Key]string{
 	MisreadRandom:   "Nomor kartu ini berubah-ubah, pakai kartu karyawan",
 	MisreadTwo:      "Dua kartu terbaca, tap satu saja",
 	MisreadLearned:  "Kartu dibaca untuk pendaftaran, belum absen",
+	MisreadPIN:      "Nomor atau PIN salah, coba lagi",
+	MisreadTries:    "Terlalu sering salah, coba lagi nanti",
 	NotStored:       "Belum tersimpan, silakan tap lagi",
 	Corrected:       "Sudah diperbaiki",
 

@@ -42,6 +42,8 @@ const (
 	MisreadRandom   Key = "outcome.misread.random"  // a phone, or a card that changes its number
 	MisreadTwo      Key = "outcome.misread.two"     // two cards at once
 	MisreadLearned  Key = "outcome.misread.learned" // a technician reads cards in
+	MisreadPIN      Key = "outcome.misread.pin"     // number and PIN on a keypad do not belong together
+	MisreadTries    Key = "outcome.misread.tries"   // too many wrong ones
 	NotStored       Key = "outcome.not_stored"
 	Corrected       Key = "outcome.corrected" // another kind was stored in the place of the wrong one
 

@@ -99,7 +99,7 @@ func TestARefusedCardIsRefusedInItsOwnWords(t *testing.T) {
 	for _, tag := range Languages() {
 		c := For(tag)
 		seen := map[string]bool{c.Say(Misread): true}
-		for _, reason := range []string{"random", "two", "learned"} {
+		for _, reason := range []string{"random", "two", "learned", "pin", "tries"} {
 			if s := c.Misread(reason); seen[s] {
 				t.Errorf("%s: %s is %q", tag, reason, s)
 			} else {

@@ -20,6 +20,8 @@ var vi = map[Key]string{
 	MisreadRandom:   "Thẻ này đổi số mỗi lần, hãy dùng thẻ nhân viên",
 	MisreadTwo:      "Đọc thấy hai thẻ, hãy quẹt một thẻ",
 	MisreadLearned:  "Đang đăng ký thẻ, chưa chấm công",
+	MisreadPIN:      "Sai mã nhân viên hoặc PIN, hãy nhập lại",
+	MisreadTries:    "Sai quá nhiều lần, hãy thử lại sau",
 	NotStored:       "Chưa lưu được, hãy quẹt lại",
 	Corrected:       "Đã sửa",
 

@@ -20,6 +20,8 @@ var zhCN = map[Key]string{
 	MisreadRandom:   "此卡每次号码不同，不能打卡，请用员工卡",
 	MisreadTwo:      "读到两张卡，请一次刷一张",
 	MisreadLearned:  "卡片读取登记中，未打卡",
+	MisreadPIN:      "工号或密码错误，请再试一次",
+	MisreadTries:    "错误次数过多，请稍后再试",
 	NotStored:       "未保存，请再刷一次",
 	Corrected:       "已更正",
 

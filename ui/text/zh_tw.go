@@ -20,6 +20,8 @@ var zhTW = map[Key]string{
 	MisreadRandom:   "此卡每次號碼不同，不能打卡，請用員工卡",
 	MisreadTwo:      "讀到兩張卡，請一次刷一張",
 	MisreadLearned:  "卡片讀取登錄中，未打卡",
+	MisreadPIN:      "員編或密碼錯誤，請再試一次",
+	MisreadTries:    "錯誤次數過多，請稍後再試",
 	NotStored:       "未儲存，請再刷一次",
 	Corrected:       "已更正",
 
