@@ -51,6 +51,11 @@ func TestNumberAndPINPunchWithoutABadge(t *testing.T) {
 	if code, _ := h.post("/api/pin", `{"employee_no":"000001","pin":"4711"}`); code != http.StatusTooManyRequests {
 		t.Errorf("the right PIN after five wrong ones: %d", code)
 	}
+	h.stop()
+	h.start()
+	if code, _ := h.post("/api/pin", `{"employee_no":"000001","pin":"4711"}`); code != http.StatusTooManyRequests {
+		t.Errorf("the right PIN after five wrong ones and a restart: %d", code)
+	}
 	// Another person is not locked out by it.
 	if code, body := h.post("/api/pin", `{"employee_no":"000002","pin":"0815"}`); code != http.StatusOK || !strings.Contains(body, `"duplicate"`) {
 		t.Errorf("the second tap of the first person: %d %s", code, body)

@@ -56,7 +56,7 @@ type clockwork struct {
 	clock   *clock.Clock
 	kiosk   *kiosk.Kiosk
 	workers []*worker
-	pins    pinGuard
+	pins    *pinGuard
 	metrics *metrics
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
@@ -98,6 +98,8 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		log.Error("two people's cards cannot be told apart: their taps are stored as of unknown badges", "err", err)
 	}
 	people.set(h.roster)
+	h.pins = newPINGuard(filepath.Join(cfg.Device.StateDir, "wrong-pins.json"), stamps{h.clock}.Now, log)
+	defer h.pins.keep()
 	h.outbox.OnCommit(h.metrics.commit)
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
@@ -293,7 +295,7 @@ func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk
 	for _, r := range h.cfg.Readers {
 		c.Readers = append(c.Readers, r.Name)
 	}
-	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, Observe: h.metrics.tap, Log: h.log}
+	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, CheckPIN: h.checkEntry, Observe: h.metrics.tap, Log: h.log}
 	p.Results = func(r ui.Result) {
 		h.metrics.result(r)
 		if face != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"punchclock/device"
 	"punchclock/queue/punch"
 	"punchclock/ui"
 	"punchclock/ui/kiosk"
@@ -164,19 +165,46 @@ func (b backend) ChooseKind(word string) error {
 
 func (b backend) PIN(ctx context.Context, number, pin string) (ui.Result, error) {
 	number = strings.TrimSpace(number)
-	if wait := b.h.pins.wait(number, time.Now()); wait > 0 {
-		return ui.Result{}, &web.TooManyTries{Wait: wait}
+	if err := b.h.checkPIN(number, pin); err != nil {
+		return ui.Result{}, err
 	}
-	if !b.h.roster.CheckPIN(number, pin) {
-		b.h.pins.wrong(number, time.Now())
-		return ui.Result{}, web.ErrWrongPIN
-	}
-	b.h.pins.right(number)
 	r, err := b.h.kiosk.PIN(ctx, number)
 	if errors.Is(err, kiosk.ErrUnknownEmployee) {
 		return r, web.ErrWrongPIN
 	}
 	return r, err
+}
+
+// checkPIN says whether number and PIN belong together, if PINs are looked at now.
+// The errors that are the person's business are web.ErrWrongPIN and
+// *web.TooManyTries.
+func (h *clockwork) checkPIN(number, pin string) error {
+	wait, err := h.pins.take(number)
+	switch {
+	case err != nil:
+		return err
+	case wait > 0:
+		return &web.TooManyTries{Wait: wait}
+	case !h.roster.CheckPIN(number, pin):
+		return web.ErrWrongPIN
+	}
+	h.pins.right(number)
+	return nil
+}
+
+// checkEntry is checkPIN for what was typed on a keypad.
+func (h *clockwork) checkEntry(number string, pin device.PIN) (fault string) {
+	err := h.checkPIN(number, string(pin))
+	var tries *web.TooManyTries
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, web.ErrWrongPIN):
+		return device.FaultPIN
+	case !errors.As(err, &tries):
+		h.log.Error("a PIN could not be looked at", "err", err)
+	}
+	return device.FaultTries
 }
 
 func statusCommand(t *tool) *cobra.Command {
