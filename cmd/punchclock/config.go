@@ -449,6 +449,8 @@ func (r readerConfig) reads() []int {
 	switch r.Driver + " " + r.Dialect {
 	case "serial rdm6300", "serial id12la", "serial idteck", "serial parallax":
 		return []int{5}
+	case "serial raw4":
+		return []int{4}
 	case "serial hex-line":
 		return []int{4, 5, 7, 10}
 	case "serial dec-line":
@@ -1545,7 +1547,7 @@ name    = "front"                   # in reports and metrics; up to 16 small let
 driver  = "serial"                  # serial: a reader on a serial line or a USB serial adapter
 port    = "/dev/ttyUSB0"            # better the name that never changes, see: ls /dev/serial/by-id
 baud    = 9600                      # 1200 … 115200
-dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, idteck, parallax, hex-line, dec-line
+dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, idteck, parallax, raw4, hex-line, dec-line
 `
 	case "stdin":
 		return `[[reader]]

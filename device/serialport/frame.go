@@ -12,6 +12,7 @@ const (
 	lf  = '\n'
 	cr  = '\r'
 
+	bareBytes   = 4  // of a frame without framing
 	frameBuffer = 64 // bytes of a frame that are kept; the longest legal one has 23
 	cardLike    = 8  // bytes from which on a broken frame was a card and not noise
 )
@@ -25,6 +26,8 @@ type dialect struct {
 	xor    bool   // the last two digits are the XOR of the bytes before
 	lrc    bool   // a binary byte follows the tail: XOR of the whole frame
 
+	bare bool // bareBytes bytes between two silences
+
 	line string // the characters of a line
 }
 
@@ -33,6 +36,7 @@ var dialects = []*dialect{
 	{name: "id12la", start: stx, digits: 12, tail: "\r\n\x03", xor: true},
 	{name: "idteck", start: stx, digits: 10, tail: "\x03", lrc: true},
 	{name: "parallax", start: lf, digits: 10, tail: "\r"},
+	{name: "raw4", bare: true},
 	{name: "hex-line", line: device.LineCharacters("hex-line")},
 	{name: "dec-line", line: device.LineCharacters("dec-line")},
 }
@@ -89,7 +93,10 @@ func (d *decoder) push(b byte, at time.Time) (frame, bool) {
 	}
 	before := d.last
 	d.last = at
-	if d.start == 0 {
+	switch {
+	case d.bare:
+		return d.pushBare(b)
+	case d.start == 0:
 		return d.pushLine(b, at)
 	}
 	return d.pushFrame(b, at, began, before)
@@ -161,6 +168,33 @@ func (d *decoder) whole() (frame, bool) {
 	return d.card("em", digits)
 }
 
+func (d *decoder) pushBare(b byte) (frame, bool) {
+	if d.skip {
+		return frame{}, false
+	}
+	if d.n == bareBytes {
+		f, ok := d.fail(device.FaultLength)
+		d.skip = true
+		return f, ok
+	}
+	d.buf[d.n] = b
+	d.n++
+	return frame{}, false
+}
+
+// endBare judges what lay between two silences. All zeros or all ones is a line
+// that hangs, not a card.
+func (d *decoder) endBare() (frame, bool) {
+	if d.n < bareBytes {
+		return d.fail(device.FaultLength)
+	}
+	if b := d.buf[:bareBytes]; b[0] == b[1] && b[1] == b[2] && b[2] == b[3] && (b[0] == 0 || b[0] == 0xFF) {
+		return d.fail(device.FaultNoise)
+	}
+	copy(d.raw[:], d.buf[:bareBytes])
+	return d.number("uid", bareBytes)
+}
+
 func (d *decoder) pushLine(b byte, at time.Time) (frame, bool) {
 	switch {
 	case b == cr || b == lf || b == etx:
@@ -209,6 +243,9 @@ func (d *decoder) silence() (frame, bool) {
 		d.n, d.skip = 0, false
 		return frame{}, false
 	}
+	if d.bare {
+		return d.endBare()
+	}
 	if d.start == 0 && !d.ended {
 		return d.endLine()
 	}
@@ -219,7 +256,11 @@ func (d *decoder) silence() (frame, bool) {
 
 // card hands out hex digits as a number.
 func (d *decoder) card(medium string, digits []byte) (frame, bool) {
-	n := d.bytes(digits)
+	return d.number(medium, d.bytes(digits))
+}
+
+// number hands out the first n bytes of raw.
+func (d *decoder) number(medium string, n int) (frame, bool) {
 	for i, b := range d.raw[:n] {
 		d.value[2*i], d.value[2*i+1] = hexDigits[b>>4], hexDigits[b&15]
 	}

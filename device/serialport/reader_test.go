@@ -325,7 +325,7 @@ func TestABadSettingIsRefusedWithWhatToWriteInstead(t *testing.T) {
 		want string
 	}{
 		{Config{Port: "/dev/x", Dialect: "rdm6300"}, "no name"},
-		{Config{Name: "front", Port: "/dev/x", Dialect: "rdm630"}, "use rdm6300, id12la, idteck, parallax, hex-line, dec-line"},
+		{Config{Name: "front", Port: "/dev/x", Dialect: "rdm630"}, "use rdm6300, id12la, idteck, parallax, raw4, hex-line, dec-line"},
 		{Config{Name: "front", Dialect: "rdm6300"}, "/dev/serial/by-id"},
 		{Config{Name: "front", Port: "/dev/x", Dialect: "rdm6300", Baud: 9601}, "9600"},
 	} {

@@ -8,6 +8,7 @@
 //	idteck    STX, 10 hex digits, ETX, one binary byte: the XOR from STX to ETX
 //	parallax  LF, 10 hex digits, CR; no check. Usually at 2400 baud
 //	hex-line  a line of 10 hex digits (a 125 kHz number) or of 8, 14 or 20 (a UID)
+//	raw4      four bytes without any framing or check, between two silences of 50 ms
 //	dec-line  a line of 8, 10 or 13 digits, which may hold one comma; no check
 //
 // A 125 kHz number becomes the badge em:<10 hex digits>, its five bytes are kept
@@ -16,6 +17,9 @@
 // included, and its raw form is the ASCII text: how a reader makes the decimal
 // number out of the card's bits differs from seller to seller, so nothing is
 // computed back from it.
+//
+// The four bytes of raw4 (MicroRWD's auxiliary output) are a UID too. Nothing tells a
+// card from four bytes of noise there; such a reader is for sites that have no other.
 //
 // IDTECK's 26-bit setting (8 digits) holds less than the card's number and is
 // refused; set such a reader to its 34-bit form.
@@ -53,4 +57,6 @@
 // when it took at least 80 % of the read's timeout; three in a row that came
 // sooner, or any other error, mean that the device is gone. Nothing that reads
 // ahead or reads until full (bufio, io.ReadFull) may stand between.
+//
+// [Open] gives the same port to a chip that is spoken to, with the same rules.
 package serialport

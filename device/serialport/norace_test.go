@@ -1,0 +1,5 @@
+//go:build !race
+
+package serialport
+
+const raceEnabled = false
