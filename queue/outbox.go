@@ -135,6 +135,7 @@ type Outbox struct {
 	lost     []run  // those that could not be put back now
 	trimmed  time.Time
 
+	offers offers        // what may be at a far side without a verdict
 	mir    *mirror       // nil for none
 	copies chan struct{} // something for the mirror
 	extra  *extraCopies  // while recovering; nil otherwise
@@ -248,6 +249,9 @@ func (o *Outbox) openFiles() error {
 				o.log.Error("outbox: the second copy cannot be read", "dir", o.opt.Mirror, "err", err)
 			}
 		}
+	}
+	if err := o.offers.open(dir); err != nil {
+		o.log.Warn("outbox: what was under way cannot be read; a double may go unmarked", "file", offersPath(dir), "err", err)
 	}
 	if o.letGo, err = readLetGo(dir); err != nil {
 		o.say("what retention has let go could not be read (%v)", err)
@@ -736,7 +740,7 @@ func (o *Outbox) Close() error {
 	}
 	o.closed = true
 	o.mu.Unlock()
-	var errs []error
+	errs := []error{o.offers.close()}
 	if o.mir != nil {
 		o.mir.mu.Lock()
 		errs = append(errs, o.mir.close())

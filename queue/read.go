@@ -72,6 +72,7 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 		if err := o.complete(&p); err != nil {
 			return err
 		}
+		p.Offered = o.offers.has(dest, seq)
 		out = append(out, p)
 		return nil
 	}

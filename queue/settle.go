@@ -96,6 +96,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 	for _, g := range groups {
 		for seq := g.first; seq <= g.last; seq++ {
 			c.pos.settle(seq)
+			o.offers.settled(dest, seq)
 		}
 	}
 	for _, seq := range unpark {

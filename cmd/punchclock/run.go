@@ -68,7 +68,16 @@ type clockwork struct {
 	reloaded   reload // the configuration file, since the start
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
+	spread  time.Duration     // how far apart the clocks of a site begin with their backlogs
 }
+
+// A machine that has been up for less than powerBack may have got its power back
+// together with all others of the site; they begin with their backlogs up to
+// startSpread apart.
+const (
+	powerBack   = 5 * time.Minute
+	startSpread = time.Minute
+)
 
 // run is the whole program in reading order: what is opened, what is built of it,
 // what is started, and in which order all that stops.
@@ -84,6 +93,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	var err error
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err
+	}
+	if h.clock.Now().Uptime < powerBack {
+		h.spread = startSpread
 	}
 	people := &directory{}
 	if h.outbox, err = openOutbox(cfg, log, stamps{h.clock}.Now, people); err != nil { // its lock covers the roster too
@@ -367,7 +379,8 @@ func (h *clockwork) newDelivery(d destinationConfig) (*delivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
-	engine := drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch, Kinds: d.Statuses, Logger: h.log})
+	engine := drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch,
+		Lanes: drain.Lanes(d.CallsPerSecond), Spread: h.spread, Kinds: d.Statuses, Logger: h.log})
 	return newDelivery(d, dest, engine, client), nil
 }
 

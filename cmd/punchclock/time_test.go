@@ -488,6 +488,9 @@ client_secret_file = "104-secret"
 	return w
 }
 
+// answerTime is more than a tap takes to be at both far sides, token calls included.
+const answerTime = 200 * time.Millisecond
+
 // RoundTrip is the network, and the far side's clock.
 func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
@@ -692,8 +695,9 @@ func (w *world) do(word string, args []string) {
 		}
 		w.start()
 	case "off":
+		time.Sleep(answerTime)
 		w.stop()
-		time.Sleep(w.span(args[0]))
+		time.Sleep(w.span(args[0]) - answerTime)
 	case "stop":
 		w.stop()
 		w.wake = nil

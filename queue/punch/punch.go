@@ -329,8 +329,11 @@ type Punch struct {
 	// Uncertain says that the clock was unset at the tap and that boot never
 	// learned the time: a person must decide, it is never sent by itself.
 	Uncertain bool
-	PrevHash  [32]byte // Hash of the record before
-	Hash      [32]byte // SHA-256 over sequence number and stored bytes
+	// Offered says that an earlier run of the program may have sent it to the
+	// destination that it is now for, and ended without an answer.
+	Offered  bool
+	PrevHash [32]byte // Hash of the record before
+	Hash     [32]byte // SHA-256 over sequence number and stored bytes
 }
 
 // Time is the time to deliver: the corrected one where there is one.

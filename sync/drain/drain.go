@@ -20,8 +20,12 @@
 //     same case: whatever has no durable verdict is sent again, byte for byte the
 //     same. Delivery is at least once; a far side that has an idempotency key makes
 //     it once.
-//   - One batch at a time, in order of sequence. So a person's punches arrive in
-//     the order of the taps, and no two calls race.
+//   - In order of sequence, and a person's punches in the order of the taps: of one
+//     person only one batch is under way at a time. Batches of different people may
+//     be under way together, so that a far side a long way off is still kept as busy
+//     as its ceiling allows. After a start or a trouble the first batch goes alone.
+//   - When one batch fails, those whose call has not left yet are held back and the
+//     others waited for, before the trouble is waited out.
 //   - A verdict counts when the log has it on the medium. If that fails, the same
 //     verdicts are settled again, and nothing is sent meanwhile: sending more while
 //     nothing can be remembered would only make duplicates.
@@ -72,6 +76,11 @@ type Log interface {
 	// Settle makes the verdicts of one answered batch durable in one commit and
 	// may be repeated. Verdicts that say Keep change nothing.
 	Settle(dest string, v []punch.Verdict) error
+	// Offer remembers, in place of what it was told before, which punches dest's far
+	// side may hold without a verdict of ours, so that Next says so of them after a
+	// restart. It outlives a kill of this process at once, a power cut only where sync
+	// is true. It is called before each call that leaves, from any goroutine.
+	Offer(dest string, ids []punch.ID, sync bool) error
 	// Changed returns a channel that is closed when there may be something new
 	// for anybody. Take it before Next. A wake-up is a hint only.
 	Changed() <-chan struct{}
@@ -87,9 +96,11 @@ type Destination interface {
 	// person's name: they are logged and shown as they are.
 	//
 	// The batch holds at least one punch; each has an employee, and none is a
-	// duplicate tap. Send returns soon after ctx is done. It is never called by two
-	// goroutines at once. A punch that would be kept for ever is the destination's
-	// to refuse: a full batch of kept ones stops those behind it.
+	// duplicate tap. Send returns soon after ctx is done. Where [Config.Lanes] is more
+	// than one, it is called by several goroutines at once, never with punches of one
+	// person. It makes its calls with ctx, which is how they are held back and noted. A
+	// punch that would be kept for ever is the destination's to refuse: a full batch of
+	// kept ones stops those behind it.
 	Send(ctx context.Context, batch []punch.Punch) ([]punch.Verdict, error)
 }
 

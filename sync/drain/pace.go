@@ -29,6 +29,10 @@ const rest = time.Second + time.Millisecond
 // stalled network may arrive later than a second after. The waits of a [Worker]
 // after an outage keep that to a call or two.
 //
+// Permits that come home together, as all do at the start, do not leave together:
+// between two calls there is at least half of what n calls a second leave between
+// them. So a burst is spread, and never the reason why the ceiling is not reached.
+//
 // A new Pace begins with every permit just come home: the calls of the process
 // before this one may have arrived a moment ago. Only the monotonic clock is
 // read, so steps of the wall clock change nothing. Callers are served in the order
@@ -38,16 +42,24 @@ type Pace struct {
 	home []time.Time     // when each permit that is not out came home, oldest first
 	line []chan struct{} // callers that wait, oldest first; the first one's channel is closed
 	back chan struct{}   // holds one hint that a permit came home
+	gap  time.Duration   // least time between two calls
+	last time.Time       // when the last one left
 }
 
 // NewPace returns a ceiling of n calls a second; n below 1 counts as 1.
 func NewPace(n int) *Pace {
-	p := &Pace{back: make(chan struct{}, 1)}
-	for range max(n, 1) {
+	n = max(n, 1)
+	p := &Pace{back: make(chan struct{}, 1), gap: rest / time.Duration(2*n)}
+	for range n {
 		p.home = append(p.home, time.Now())
 	}
 	return p
 }
+
+// Lanes is how many Sends at once use a ceiling of n fully, however long answers take:
+// with every permit out, there are still some waiting for the next one to come home,
+// while the answers before are being settled.
+func Lanes(n int) int { return n + n/3 + 1 }
 
 // Transport returns a RoundTripper that takes a permit before each call of next.
 // The caller must read the answer's body to its end or close it, or the permit
@@ -63,11 +75,15 @@ type paced struct {
 }
 
 func (t *paced) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := t.pace.take(r.Context()); err != nil {
+	flight, _ := r.Context().Value(controlKey{}).(control)
+	if err := t.pace.take(r.Context(), flight.brake); err != nil {
 		if r.Body != nil {
 			r.Body.Close()
 		}
 		return nil, &callError{code: "error", text: "given up before the call left", unsent: true, err: err}
+	}
+	if flight.leave != nil {
+		flight.leave()
 	}
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
@@ -88,8 +104,9 @@ func closeIdle(t http.RoundTripper) {
 }
 
 // take waits for a permit that has rested, in the order of the callers. It returns
-// ctx's error, or nil with one permit out.
-func (p *Pace) take(ctx context.Context) error {
+// ctx's error, errBraked once brake (which may be nil) is closed, or nil with one
+// permit out.
+func (p *Pace) take(ctx context.Context, brake <-chan struct{}) error {
 	turn := make(chan struct{})
 	p.mu.Lock()
 	p.line = append(p.line, turn)
@@ -100,19 +117,25 @@ func (p *Pace) take(ctx context.Context) error {
 	defer p.leave(turn)
 	select {
 	case <-turn:
+	case <-brake:
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		select {
+		case <-brake:
+			return errBraked
+		default:
+		}
 		var rested <-chan time.Time
 		p.mu.Lock()
 		if len(p.home) > 0 {
-			d := rest - time.Since(p.home[0])
+			d := max(rest-time.Since(p.home[0]), p.gap-time.Since(p.last))
 			if d <= 0 {
 				p.home = slices.Delete(p.home, 0, 1)
+				p.last = time.Now()
 				p.mu.Unlock()
 				return nil
 			}
@@ -122,6 +145,7 @@ func (p *Pace) take(ctx context.Context) error {
 		select {
 		case <-rested:
 		case <-p.back:
+		case <-brake:
 		case <-ctx.Done():
 		}
 	}

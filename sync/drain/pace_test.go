@@ -294,7 +294,7 @@ func TestCallersAreServedInTheOrderInWhichTheyCame(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 9 {
 			wg.Go(func() {
-				if p.take(t.Context()) == nil {
+				if p.take(t.Context(), nil) == nil {
 					order = append(order, i)
 					p.release()
 				}
@@ -317,14 +317,14 @@ func TestACallerThatGivesUpCostsNoPermitAndHoldsNobodyUp(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
-				if err := p.take(ctx); errors.Is(err, context.DeadlineExceeded) {
+				if err := p.take(ctx, nil); errors.Is(err, context.DeadlineExceeded) {
 					gaveUp.Add(1)
 				}
 			})
 		}
 		synctest.Wait()
 		start := time.Now()
-		if err := p.take(t.Context()); err != nil {
+		if err := p.take(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if d := time.Since(start); d > 1100*time.Millisecond {

@@ -29,14 +29,22 @@ const (
 	probeMost    = 15 * time.Minute
 	errorMost    = 300 // bytes of Status.LastError
 	rememberMost = 16  // different messages of one outage that are logged
+	airMost      = 500 // punches under way at once, unless one batch is larger
+	lookPast     = 100 // punches looked at beyond those, for people with none under way
 )
 
 // Config is what a [Worker] is made of.
 type Config struct {
-	Name   string       // the destination's configured name: in the log, and its key in Log
-	Log    Log          // the outbox
-	Dest   Destination  // the remote system
-	Batch  int          // most punches offered at once; 0 is 50
+	Name  string      // the destination's configured name: in the log, and its key in Log
+	Log   Log         // the outbox
+	Dest  Destination // the remote system
+	Batch int         // most punches in one Send; 0 is 50
+	// Lanes is how many Sends may be under way at once, 0 for one. With [Lanes]
+	// a ceiling is used fully, however long an answer takes.
+	Lanes int
+	// Spread, if positive, has a backlog that is there at the start wait for a random
+	// part of it: clocks that share a far side got their power back together.
+	Spread time.Duration
 	Kinds  []punch.Kind // the kinds that are sent, the others are skipped; none means all four
 	Logger *slog.Logger // required
 }
@@ -47,11 +55,15 @@ type Worker struct {
 	log   *slog.Logger
 	kick  chan struct{} // holds one Kick
 	sends map[punch.ID]sends
+	notes notes
 
 	mu     sync.Mutex
 	status Status
 
 	// Of Run only.
+	air    air
+	held   bool // nothing leaves yet, see Config.Spread
+	proven bool // a Send went well since the start, or since the last trouble
 	wait   Backoff
 	denied int             // Denied in a row
 	since  time.Time       // begin of the trouble that is on, zero for none
@@ -59,8 +71,9 @@ type Worker struct {
 	ours   bool            // the outbox fails, not the far side
 }
 
-// sends is what is remembered of a punch that has no verdict yet. It is lost in a
-// restart: the counts are for people, nothing is decided by them.
+// sends is what is remembered of a punch that has no verdict yet. Of this the log
+// keeps over a restart only that there was something; the counts are for people,
+// nothing is decided by them.
 type sends struct {
 	tries     int
 	uncertain bool // one of them ended without anybody knowing how
@@ -79,6 +92,7 @@ func NewWorker(c Config) *Worker {
 	if c.Batch <= 0 {
 		c.Batch = batchDefault
 	}
+	c.Lanes = max(1, min(c.Lanes, airMost/c.Batch))
 	return &Worker{
 		c:      c,
 		log:    c.Logger.With("dest", c.Name),
@@ -86,6 +100,8 @@ func NewWorker(c Config) *Worker {
 		sends:  make(map[punch.ID]sends),
 		status: Status{State: OK},
 		said:   make(map[string]bool),
+		notes:  notes{out: make(map[punch.ID]bool)},
+		air:    newAir(c.Lanes),
 	}
 }
 
@@ -128,74 +144,79 @@ func (w *Worker) reset() {
 	}
 }
 
-// Run delivers until ctx is done, and returns nil then. It starts no goroutine. A
-// Send that ctx interrupts leaves its punches for the next start.
+// Run delivers until ctx is done, and returns nil then, when its last Send has
+// ended. A Send that ctx interrupts leaves its punches for the next start.
 func (w *Worker) Run(ctx context.Context) error {
+	held := w.spread()
 	for ctx.Err() == nil {
+		if w.full() {
+			w.land(ctx, nil)
+			continue
+		}
 		changed := w.c.Log.Changed()
-		batch, err := w.c.Log.Next(w.c.Name, w.c.Batch)
+		ps, err := w.c.Log.Next(w.c.Name, w.look())
 		if err != nil {
+			w.landAll(ctx)
 			w.outbox(ctx, fmt.Errorf("reading the outbox: %w", err))
 			continue
 		}
 		w.outboxWell()
+		w.load(ctx, ps)
 		switch {
-		case len(batch) == 0:
+		case len(w.air.out) > 0:
+			w.land(ctx, changed)
+		case len(w.air.decided) > 0:
+			w.settleDecided(ctx)
+		default:
 			select {
 			case <-changed:
+			case <-held:
+				w.hold(false)
 			case <-w.kick:
+				w.hold(false)
 			case <-ctx.Done():
 			}
-		default:
-			w.deliver(ctx, batch)
 		}
 	}
+	w.landAll(ctx)
 	return nil
 }
 
-// deliver makes one round: offer, settle, and wait if it went badly.
-func (w *Worker) deliver(ctx context.Context, batch []punch.Punch) {
-	verdicts, offer := w.sort(batch)
-	if len(offer) == 0 {
-		w.settle(ctx, verdicts)
-		return
+// spread holds a backlog that is there at the start back for a while. It returns when
+// that ends, nil for at once.
+func (w *Worker) spread() <-chan time.Time {
+	if w.c.Spread <= 0 {
+		return nil
 	}
-	answer, err := w.c.Dest.Send(ctx, offer)
-	known := w.judge(offer, answer, err)
-	verdicts = append(verdicts, known...)
-	if len(verdicts) > 0 && !w.settle(ctx, verdicts) {
-		return
+	if ps, err := w.c.Log.Next(w.c.Name, 1); err == nil && len(ps) == 0 {
+		return nil
 	}
-	switch {
-	case ctx.Err() != nil && err != nil:
-		// Interrupted by the stop: no trouble of the destination's.
-	case err == nil && len(known) > 0:
-		w.well(time.Now())
-	case err == nil:
-		w.trouble(ctx, errors.New("the answer said nothing about any punch"))
-	default:
-		w.trouble(ctx, err)
+	w.hold(true)
+	d := rand.N(w.c.Spread)
+	w.next(time.Now().Add(d))
+	return time.After(d + 1)
+}
+
+func (w *Worker) hold(on bool) {
+	if w.held = on; !on {
+		w.next(time.Time{})
 	}
 }
 
-// sort tells the punches to offer from those decided here.
-func (w *Worker) sort(batch []punch.Punch) (decided []punch.Verdict, offer []punch.Punch) {
-	for _, p := range batch {
-		switch {
-		case p.Outcome == punch.Duplicate, len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
-			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Skip})
-		case p.Employee == "":
-			w.log.Info("punch parked, nobody has its badge yet", "punch", p.ID)
-			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonUnknownBadge})
-		case p.Uncertain:
-			w.log.Warn("punch parked, its time was never learned: a person must decide", "punch", p.ID)
-			decided = append(decided, punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonTimeUncertain,
-				Message: fmt.Sprintf("the clock was not set: it said %s, %s after that boot", p.Stamp.Wall.UTC().Format(time.DateTime), p.Stamp.Uptime.Round(time.Second))})
-		default:
-			offer = append(offer, p)
-		}
+// decide gives the verdict on a punch that no far side is to see, if it is one.
+func (w *Worker) decide(p *punch.Punch) (punch.Verdict, bool) {
+	switch {
+	case p.Outcome == punch.Duplicate, len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
+		return punch.Verdict{ID: p.ID, Fate: punch.Skip}, true
+	case p.Employee == "":
+		w.log.Info("punch parked, nobody has its badge yet", "punch", p.ID)
+		return punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonUnknownBadge}, true
+	case p.Uncertain:
+		w.log.Warn("punch parked, its time was never learned: a person must decide", "punch", p.ID)
+		return punch.Verdict{ID: p.ID, Fate: punch.Refuse, Reason: punch.ReasonTimeUncertain,
+			Message: fmt.Sprintf("the clock was not set: it said %s, %s after that boot", p.Stamp.Wall.UTC().Format(time.DateTime), p.Stamp.Uptime.Round(time.Second))}, true
 	}
-	return decided, offer
+	return punch.Verdict{}, false
 }
 
 // judge keeps the verdicts that decide something, one per punch that was offered,
@@ -216,9 +237,16 @@ func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) [
 	}
 	var known []punch.Verdict
 	for _, p := range offer {
-		s := w.sends[p.ID]
-		s.tries++
+		s, ok := w.sends[p.ID]
+		if p.Offered && !ok {
+			s = sends{tries: 1, uncertain: true}
+		}
 		v := by[p.ID]
+		if v.Fate == punch.Keep && errors.Is(err, errBraked) {
+			w.sends[p.ID] = s // it came back before it left
+			continue
+		}
+		s.tries++
 		if v.Fate == punch.Keep {
 			s.uncertain = s.uncertain || uncertain
 			w.sends[p.ID] = s
@@ -236,6 +264,7 @@ func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) [
 
 // settle makes verdicts durable, trying until it is done. It reports false when
 // ctx ended before that: then the far side is asked again after the next start.
+// Nothing leaves meanwhile.
 func (w *Worker) settle(ctx context.Context, v []punch.Verdict) bool {
 	for {
 		err := w.c.Log.Settle(w.c.Name, v)
@@ -243,6 +272,7 @@ func (w *Worker) settle(ctx context.Context, v []punch.Verdict) bool {
 			w.outboxWell()
 			return true
 		}
+		w.air.stop()
 		if ctx.Err() != nil || !w.outbox(ctx, fmt.Errorf("writing receipts to the outbox: %w", err)) {
 			return false
 		}

@@ -121,20 +121,18 @@ const (
 	maxReply    = 1 << 20 // bytes of an answer; the longest true one repeats 50 records
 )
 
-// Client is one Feishu app. Send is for one goroutine at a time; Held and Reset may
-// be called by any, also during a Send.
+// Client is one Feishu app. Its methods may be called by several goroutines at once;
+// what one Send learns of Feishu the others know.
 type Client struct {
 	cfg    Config
 	url    string
 	tokens *token.Cache
 
-	// Of Send only.
-	size  int // records per call
-	tries map[punch.ID]tries
-	takes uint64 // calls in which Feishu took something
-
-	mu     sync.Mutex // of Send and Held
-	quota  error      // the denial that is repeated until quiet
+	mu     sync.Mutex
+	size   int // records per call
+	tries  map[punch.ID]tries
+	takes  uint64 // calls in which Feishu took something
+	quota  error  // the denial that is repeated until quiet
 	quiet  time.Time
 	logged int64 // code whose log_id was logged last
 }
@@ -299,7 +297,9 @@ type single struct {
 }
 
 func (s *sending) settle(r record, v punch.Verdict) {
+	s.c.mu.Lock()
 	delete(s.c.tries, r.id)
+	s.c.mu.Unlock()
 	v.ID = r.id
 	s.verdicts = append(s.verdicts, v)
 }
@@ -312,7 +312,7 @@ func (s *sending) refuse(r record, reason, message string) {
 // the Send.
 func (s *sending) offer(rs []record) error {
 	for len(rs) > 0 {
-		part := rs[:min(len(rs), s.c.size)]
+		part := rs[:min(len(rs), s.c.most())]
 		if err := s.one(part); err != nil {
 			return err
 		}
@@ -336,7 +336,7 @@ func (s *sending) one(rs []record) error {
 	}
 	message := punch.Words(strconv.FormatInt(a.reply.code, 10) + " " + a.reply.msg)
 	if a.action == taken || a.action == exists && len(rs) == 1 {
-		s.c.takes++
+		s.c.took()
 		s.row = 0
 	}
 	switch a.action {
@@ -362,8 +362,7 @@ func (s *sending) one(rs []record) error {
 		if len(rs) == 1 {
 			return a.err()
 		}
-		s.c.size = min(s.c.size, len(rs)/2)
-		s.c.cfg.Log.Warn("feishu finds the calls too large, sending smaller ones", "records", s.c.size)
+		s.c.shrink(len(rs) / 2)
 		return s.offer(rs)
 	case noRow:
 		n := s.c.count(rs, func(t *tries) uint8 { t.noRow = inc(t.noRow); return t.noRow })
@@ -377,10 +376,9 @@ func (s *sending) one(rs []record) error {
 		s.refuse(rs[0], reasonNoRow, message)
 		return nil
 	case system:
-		takes := s.c.takes
 		n := s.c.count(rs, func(t *tries) uint8 {
 			if t.system == 0 {
-				t.takes = takes
+				t.takes = s.c.takes
 			}
 			t.system = inc(t.system)
 			return t.system
@@ -405,7 +403,7 @@ func (s *sending) one(rs []record) error {
 // taken another one since, so it is the record; or it has not, so it is Feishu.
 func (s *sending) park() {
 	for _, r := range s.alone {
-		if s.c.takes > s.c.tries[r.id].takes {
+		if s.c.tookSince(r.id) {
 			s.refuse(r.record, reasonSystem, r.message)
 		} else {
 			s.later = r.err
@@ -413,8 +411,41 @@ func (s *sending) park() {
 	}
 }
 
+// most is how many records go into one call.
+func (c *Client) most() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size
+}
+
+// shrink remembers that calls must be smaller.
+func (c *Client) shrink(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n < c.size {
+		c.size = n
+		c.cfg.Log.Warn("feishu finds the calls too large, sending smaller ones", "records", n)
+	}
+}
+
+// took counts a call in which Feishu took something.
+func (c *Client) took() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.takes++
+}
+
+// tookSince reports whether Feishu took anything since the punch's first system error.
+func (c *Client) tookSince(id punch.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.takes > c.tries[id].takes
+}
+
 // count adds to the tries of every record and returns the most that any of them has.
 func (c *Client) count(rs []record, add func(*tries) uint8) (most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.tries) > triesKept {
 		clear(c.tries) // punches that were settled elsewhere; the others start anew
 	}

@@ -166,8 +166,8 @@ const (
 	pathRecord = "records_path"
 )
 
-// Client is one account of one sign-in system. Send is for one goroutine at a time;
-// everything else may be called by any, also during a Send.
+// Client is one account of one sign-in system. Its methods may be called by several
+// goroutines at once.
 type Client struct {
 	cfg    Config
 	base   string
@@ -177,13 +177,10 @@ type Client struct {
 
 	mu      sync.Mutex
 	refused *refusal
-	group   string   // of the last login
-	hidden  []string // password and token of the last login: what no text of ours may hold
-	last    string   // the last login's token, "" once logged out
-
-	// Of Send only.
-	oddID punch.ID // the punch whose odd answers are counted
-	odds  int
+	group   string           // of the last login
+	hidden  []string         // password and token of the last login: what no text of ours may hold
+	last    string           // the last login's token, "" once logged out
+	odds    map[punch.ID]int // punches without a verdict that had odd answers, how many
 }
 
 // refusal is a login that must not be made again.
@@ -217,7 +214,7 @@ func CheckTransport(s string) error {
 // New returns a Client. It makes no call. The error says which setting is wrong and
 // what to write instead.
 func New(cfg Config) (*Client, error) {
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, odds: map[punch.ID]int{}}
 	switch cfg.Mode {
 	case "", Off:
 		c.cfg.Mode = Off
@@ -453,21 +450,31 @@ func (c *Client) send(ctx context.Context, p *punch.Punch) (punch.Verdict, error
 	}
 	switch a.action {
 	case taken, exists:
+		c.mu.Lock()
+		delete(c.odds, p.ID)
+		c.mu.Unlock()
 		return punch.Verdict{Fate: punch.Accept}, nil
 	case noToken: // a good one: it is about the person
 		return refuse(reasonNotApproved, punch.Words(c.hide(a.reply.words())))
 	case refused:
 		return refuse(reason400, punch.Words(reason400+" "+c.hide(a.reply.words())))
 	case odd:
-		if c.oddID != p.ID {
-			c.oddID, c.odds = p.ID, 0
-		}
-		if c.odds++; c.odds >= oddTries {
-			c.oddID = ""
+		if c.oddEnough(p.ID) {
 			return refuse(reasonOdd, punch.Words(fmt.Sprintf("HTTP %d %s", a.status, c.hide(a.reply.words()))))
 		}
 	}
 	return punch.Verdict{}, a.err()
+}
+
+// oddEnough counts an odd answer about a punch and reports whether to give it up.
+func (c *Client) oddEnough(id punch.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.odds[id]++; c.odds[id] < oddTries {
+		return false
+	}
+	delete(c.odds, id)
+	return true
 }
 
 // authorised makes a call that carries a token. A refused token is replaced once. An

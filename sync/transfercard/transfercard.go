@@ -59,6 +59,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -110,8 +111,8 @@ const (
 	unclearKept  = 1024 // records with such answers that are remembered
 )
 
-// Client is one 104 account. Send is for one goroutine at a time; Reset may be
-// called by any, also during a Send.
+// Client is one 104 account. Its methods may be called by several goroutines at
+// once; what one Send learns of the far side the others know.
 type Client struct {
 	cfg     Config
 	url     string
@@ -119,7 +120,7 @@ type Client struct {
 	uno     json.RawMessage // as it goes out, nil for transferCard
 	unoText string          // eight digits
 
-	// Of Send only.
+	mu      sync.Mutex
 	size    int              // records per call, halved by 413
 	base    int64            // of idx, unproven until proven or configured
 	unclear map[punch.ID]int // single records with unclear answers, how many
@@ -272,7 +273,9 @@ type sending struct {
 }
 
 func (s *sending) settle(r record, res result, resent bool) {
+	s.c.mu.Lock()
 	delete(s.c.unclear, r.id)
+	s.c.mu.Unlock()
 	s.verdicts = append(s.verdicts, punch.Verdict{
 		ID: r.id, Fate: res.fate, Reason: res.reason, Message: res.message, Resent: resent,
 	})
@@ -282,7 +285,7 @@ func (s *sending) settle(r record, res result, resent bool) {
 // the Send.
 func (s *sending) offer(rs []record) error {
 	for len(rs) > 0 {
-		part := rs[:min(len(rs), s.c.size)]
+		part := rs[:min(len(rs), s.c.most())]
 		err := s.one(part)
 		if errors.Is(err, errTooLarge) && len(part) > 1 {
 			s.c.shrink(len(part) / 2)
@@ -368,8 +371,17 @@ func (s *sending) single(r record, got counts, resent bool) {
 	s.settle(r, refuse(reasonUnclear, what), resent)
 }
 
+// most is how many records go into one call.
+func (c *Client) most() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size
+}
+
 // shrink remembers that calls must be smaller.
 func (c *Client) shrink(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if n < c.size {
 		c.size = n
 		c.cfg.Log.Warn("104 finds the calls too large, sending smaller ones", "records", n)
@@ -380,6 +392,8 @@ func (c *Client) shrink(n int) {
 // knows. A reply that proves the other base than the one that was proven before
 // unsettles it: nothing is known then, until the next proof.
 func (c *Client) learn(got *counts, n int) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.cfg.IdxBase == Zero || c.cfg.IdxBase == One {
 		return c.base
 	}
@@ -397,6 +411,8 @@ func (c *Client) learn(got *counts, n int) int64 {
 }
 
 func (c *Client) tellOneByOne(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.told {
 		c.told = true
 		c.cfg.Log.Info("104's answer does not say which records are meant, sending them one by one; said once", "records", n)
@@ -405,6 +421,8 @@ func (c *Client) tellOneByOne(n int) {
 
 // stillUnclear counts an unclear answer and reports whether to try again.
 func (c *Client) stillUnclear(id punch.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.unclear) >= unclearKept {
 		clear(c.unclear)
 	}

@@ -13,13 +13,16 @@ import (
 // Log is an outbox in memory. Its zero value is empty and ready. It is safe for
 // concurrent use; the fields are to be set before.
 type Log struct {
-	// Failing, if set, is called by Next and Settle, "next" or "settle", and its
-	// error is theirs.
+	// Failing, if set, is called by Next, Settle and Offer with "next", "settle" or
+	// "offer", and its error is theirs.
 	Failing func(what string) error
 
 	mu      sync.Mutex
 	punches []punch.Punch
 	settled map[string]map[punch.ID]punch.Verdict
+	done    map[string]int        // how many of punches are settled without a gap
+	offered map[string][]punch.ID // by the worker that is at work
+	before  map[string][]punch.ID // by those before it
 	changed chan struct{}
 }
 
@@ -28,6 +31,7 @@ func (l *Log) Append(ps ...punch.Punch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.punches = append(l.punches, ps...)
+	l.done = nil
 	slices.SortFunc(l.punches, func(a, b punch.Punch) int { return cmp.Compare(a.Seq, b.Seq) })
 	if l.changed != nil {
 		close(l.changed)
@@ -45,8 +49,19 @@ func (l *Log) Next(dest string, max int) ([]punch.Punch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var ps []punch.Punch
-	for _, p := range l.punches {
-		if _, ok := l.settled[dest][p.ID]; !ok && len(ps) < max {
+	if l.done == nil {
+		l.done = make(map[string]int)
+	}
+	for _, p := range l.punches[l.done[dest]:] {
+		if len(ps) == max {
+			break
+		}
+		if _, ok := l.settled[dest][p.ID]; ok {
+			if len(ps) == 0 {
+				l.done[dest]++
+			}
+		} else {
+			p.Offered = slices.Contains(l.before[dest], p.ID)
 			ps = append(ps, p)
 		}
 	}
@@ -64,7 +79,7 @@ func (l *Log) Settle(dest string, vs []punch.Verdict) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, v := range vs {
-		if !slices.ContainsFunc(l.punches, func(p punch.Punch) bool { return p.ID == v.ID }) {
+		if _, seq, err := v.ID.Seq(); err != nil || !l.has(seq, v.ID) {
 			return errors.New("settle: no such punch: " + string(v.ID))
 		}
 		if old, ok := l.settled[dest][v.ID]; ok && old.Fate != v.Fate {
@@ -84,6 +99,41 @@ func (l *Log) Settle(dest string, vs []punch.Verdict) error {
 		l.settled[dest][v.ID] = v
 	}
 	return nil
+}
+
+func (l *Log) has(seq uint64, id punch.ID) bool {
+	i, ok := slices.BinarySearchFunc(l.punches, seq, func(p punch.Punch, seq uint64) int { return cmp.Compare(p.Seq, seq) })
+	return ok && l.punches[i].ID == id
+}
+
+// Offer implements drain.Log.
+func (l *Log) Offer(dest string, ids []punch.ID, sync bool) error {
+	if l.Failing != nil {
+		if err := l.Failing("offer"); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.offered == nil {
+		l.offered = make(map[string][]punch.ID)
+	}
+	l.offered[dest] = slices.Clone(ids)
+	return nil
+}
+
+// Killed says that the worker at work was killed: what it had offered may be at the
+// far side.
+func (l *Log) Killed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.before == nil {
+		l.before = make(map[string][]punch.ID)
+	}
+	for dest, ids := range l.offered {
+		l.before[dest] = append(l.before[dest], ids...)
+	}
+	l.offered = nil
 }
 
 // Changed implements drain.Log.
