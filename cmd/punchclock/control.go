@@ -51,6 +51,7 @@ func newControl(h *clockwork) *http.Server {
 	mux := a.routes()
 	mux.HandleFunc("GET /status", h.serveStatus)
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
+	mux.HandleFunc("POST /roster/feishu-ids", h.serveFeishuIDs)
 	mux.HandleFunc("POST /badge/learn", h.serveLearn)
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)}
 }

@@ -164,7 +164,7 @@ func rosterCommand(t *tool) *cobra.Command {
 		},
 	})
 	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
-	c.AddCommand(imp, ls, export)
+	c.AddCommand(imp, ls, export, feishuIDsCommand(t))
 	return c
 }
 
