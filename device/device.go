@@ -10,6 +10,7 @@ package device
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -52,6 +53,11 @@ const (
 	FaultPIN     = "pin"     // number and PIN do not belong together; the house makes it, no reader
 	FaultTries   = "tries"   // too many wrong PINs, none is looked at for a while; the house makes it
 )
+
+// ErrMissing is within the error of a reader whose hardware this machine does not
+// have: no such chip, no such bus. A technician must look, though the reader itself
+// goes on trying.
+var ErrMissing = errors.New("the hardware is not there")
 
 // Event is one thing a reader has to tell.
 type Event struct {

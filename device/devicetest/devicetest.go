@@ -9,7 +9,8 @@
 //   - [InKernel] runs a test on a kernel of its own, in a virtual machine, where it
 //     may make devices: [NewGPIOSim] is a GPIO chip with the test at the other end of
 //     its wires, and there are the kernel's modules for keyboards and USB.
-//   - [RDM6300] writes the frames of the commonest serial reader.
+//   - [RDM6300] writes the frames of the commonest serial reader, [Wiegand] those of
+//     readers with two wires.
 //   - [TestReader] is the contract of device.Reader as tests.
 package devicetest
 
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,6 +28,24 @@ import (
 func RDM6300(card [5]byte) []byte {
 	sum := card[0] ^ card[1] ^ card[2] ^ card[3] ^ card[4]
 	return fmt.Appendf(nil, "\x02%X%02X\x03", card[:], sum)
+}
+
+// Wiegand writes the frame that a reader with two wires sends, as '0' and '1': the
+// bits that format prints (verbs of binary digits), between an even parity bit over
+// the first half and an odd one over the second. A middle bit is part of both.
+//
+//	Wiegand("%08b%016b", 123, 45678) // 26 bits: facility, number
+func Wiegand(format string, args ...any) string {
+	bits := fmt.Sprintf(format, args...)
+	half := (len(bits) + 3) / 2
+	even, odd := "0", "1"
+	if strings.Count(bits[:half-1], "1")%2 == 1 {
+		even = "1"
+	}
+	if strings.Count(bits[len(bits)-half+1:], "1")%2 == 1 {
+		odd = "0"
+	}
+	return even + bits + odd
 }
 
 // Step is one thing that happens on a scripted line.
