@@ -145,6 +145,7 @@ type entry struct {
 	id       punch.ID
 	seq      uint64
 	employee string
+	kind     punch.Kind
 	at       time.Time
 	state    punch.DeliveryState
 	resent   bool
@@ -387,7 +388,7 @@ func (r *reconciler) entries(ctx context.Context, s span, dests []reconcileDest)
 			if v.State == punch.Skipped {
 				continue
 			}
-			x := &entry{id: e.ID, seq: e.Seq, employee: e.Employee, at: e.Time(), state: v.State, resent: v.Resent, receipt: v.Receipt}
+			x := &entry{id: e.ID, seq: e.Seq, employee: e.Employee, kind: e.Kind, at: e.Time(), state: v.State, resent: v.Resent, receipt: v.Receipt}
 			if v.State == punch.Parked {
 				x.reason = strings.TrimSpace(v.Reason + " " + v.Message)
 			}
@@ -526,6 +527,19 @@ func (c *comparison) foundThere(what string, h drain.Held, detail string) {
 		PunchID: h.Key, Receipt: h.Receipt, Detail: detail})
 }
 
+// alters counts a record that is not what was sent.
+func (c *comparison) alters(e *entry, h drain.Held) {
+	c.counts.Altered++
+	kind := ""
+	if e.otherKind(h) {
+		kind = fmt.Sprintf(", %s and not %s", e.kind.Chinese(), h.Kind.Chinese())
+	}
+	c.foundThere(foundAltered, h, fmt.Sprintf("the log says %s, employee %s%s", e.at.In(c.loc).Format(milliLayout), e.employee, kind))
+}
+
+// otherKind reports whether the far side keeps a kind, and another one.
+func (e *entry) otherKind(h drain.Held) bool { return h.Kind.Valid() && h.Kind != e.kind }
+
 type moment struct {
 	employee string
 	second   int64
@@ -555,18 +569,23 @@ func (c *comparison) compare(log []*entry, held []drain.Held, unasked map[string
 			c.foundThere(foundDoubled, h, "stored more than once under this id: delete this copy there")
 		default:
 			e.seen = true
-			if h.Employee != e.employee || h.Time.Unix() != e.at.Unix() {
-				c.counts.Altered++
-				c.foundThere(foundAltered, h, fmt.Sprintf("the log says %s, employee %s", e.at.In(c.loc).Format(milliLayout), e.employee))
+			if h.Employee != e.employee || h.Time.Unix() != e.at.Unix() || e.otherKind(h) {
+				c.alters(e, h)
 			}
 		}
 	}
 	for _, h := range nameless {
 		same := byMoment[moment{h.Employee, h.Time.Unix()}]
-		i := slices.IndexFunc(same, func(e *entry) bool { return !e.seen })
+		i := slices.IndexFunc(same, func(e *entry) bool { return !e.seen && !e.otherKind(h) })
+		if i < 0 {
+			i = slices.IndexFunc(same, func(e *entry) bool { return !e.seen })
+		}
 		switch {
 		case i >= 0:
 			same[i].seen = true
+			if same[i].otherKind(h) {
+				c.alters(same[i], h)
+			}
 		case len(same) > 0:
 			c.counts.Doubled++
 			c.foundThere(foundDoubled, h, "more records of this person and second than punches: delete this copy there")

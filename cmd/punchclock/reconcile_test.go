@@ -491,12 +491,20 @@ func TestRecordsAreMatchedByIDAndWithoutOneByPersonAndSecond(t *testing.T) {
 	there := func(key punch.ID, who string, at time.Time) drain.Held {
 		return drain.Held{Employee: who, Key: string(key), Time: at.Truncate(time.Second)}
 	}
+	kept := func(k punch.Kind, at time.Time) drain.Held {
+		return drain.Held{Employee: "A", Kind: k, Time: at.Truncate(time.Second)}
+	}
+	as := func(e *entry, k punch.Kind) *entry { e.kind = k; return e }
 	for _, c := range []struct {
 		name string
 		log  []*entry
 		held []drain.Held
 		want reconcileCounts
 	}{
+		{"its own status", []*entry{as(own(1, "A", at), punch.In)}, []drain.Held{kept(punch.In, at)}, reconcileCounts{Delivered: 1, Checked: 1}},
+		{"another status", []*entry{as(own(1, "A", at), punch.In)}, []drain.Held{kept(punch.Out, at)}, reconcileCounts{Delivered: 1, Checked: 1, Altered: 1}},
+		{"two in a second, by status", []*entry{as(own(1, "A", at), punch.In), as(own(2, "A", at), punch.Out)}, []drain.Held{kept(punch.Out, at), kept(punch.In, at)},
+			reconcileCounts{Delivered: 2, Checked: 2}},
 		{"ids that come back", []*entry{own(1, "A", at)}, []drain.Held{there(id(1), "A", at)}, reconcileCounts{Delivered: 1, Checked: 1}},
 		{"no ids come back", []*entry{own(1, "A", at)}, []drain.Held{there("", "A", at)}, reconcileCounts{Delivered: 1, Checked: 1}},
 		{"two taps in a second, ids", []*entry{own(1, "A", at), own(2, "A", at)}, []drain.Held{there(id(2), "A", at), there(id(1), "A", at)}, reconcileCounts{Delivered: 2, Checked: 2}},

@@ -56,6 +56,7 @@ type SigninFaults struct {
 	ClockAhead    int  `json:"clock_ahead_seconds"`
 
 	ExceptionNext int     `json:"exception_next"` // this many calls are answered HTTP 200 {"status":-1,"message":…} and store nothing; -1 all
+	LoseNext      int     `json:"lose_next"`      // this many punches are answered as stored, and are not; -1 all
 	AnswerNext    int     `json:"answer_next"`    // this many calls get Answer and store nothing; -1 all
 	AnswerOn      string  `json:"answer_on"`      // any, token or business: which calls ExceptionNext and AnswerNext hit
 	Answer        Refusal `json:"answer"`
@@ -109,7 +110,7 @@ func (f *SigninFaults) check() error {
 		name string
 		v    int
 		min  int
-	}{{"lock_after", f.LockAfter, 0}, {"exception_next", f.ExceptionNext, -1}, {"answer_next", f.AnswerNext, -1}} {
+	}{{"lock_after", f.LockAfter, 0}, {"exception_next", f.ExceptionNext, -1}, {"lose_next", f.LoseNext, -1}, {"answer_next", f.AnswerNext, -1}} {
 		if err := atLeast(v.name, v.v, v.min); err != nil {
 			return err
 		}
@@ -579,6 +580,10 @@ func (s *Signin) punch(call *Call, r *http.Request, body []byte) answer {
 		}
 		s.counters.Rejected++
 		return s.refuse(http.StatusUnauthorized, CodeNotApproved, MsgNotApproved)
+	}
+	if take(&s.faults.LoseNext) {
+		call.Note = "lose_next"
+		return s.ok(s.day(rec.UserID, rec.Status, rec.time))
 	}
 	rec.Call, rec.At = call.Number, call.At
 	for _, old := range s.ledger {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -324,6 +325,21 @@ func TestSigninsFaults(t *testing.T) {
 	s.SetFaults(func(f *SigninFaults) { f.LoginDayTwice = false })
 	if r := s.login("11542", "right"); bytes.Count(r.body, []byte("login_day")) != 1 {
 		t.Errorf("%s", r.body)
+	}
+}
+
+func TestSwitchLoseNext(t *testing.T) {
+	s := NewSignin(SigninConfig{UserID: "svc", Password: "p", AcceptAny: true})
+	s.SetFaults(func(f *SigninFaults) { f.LoseNext, f.TokenTransport = 1, "none" })
+	punch := func(at string) int {
+		r := httptest.NewRequest("POST", SigninPunchPath, strings.NewReader(`{"user_id":"1","group_id":"1","sign_date":"2022-10-19 10:23:`+at+`+08","status":"上班"}`))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Code
+	}
+	if a, b := punch("54"), punch("55"); a != 200 || b != 200 || len(s.Ledger()) != 1 || s.Ledger()[0].SignDate != "2022-10-19 10:23:55+08" {
+		t.Errorf("%d, %d, %+v", a, b, s.Ledger())
 	}
 }
 

@@ -196,6 +196,9 @@ func (r *reply) judge(status int, setting string) ruling {
 	case status == http.StatusUnauthorized:
 		return ruling{action: noToken, state: token.AuthFailed, what: "the token was refused",
 			hint: "a token that was just given out is refused: check token_transport, and whether this account may punch for others"}
+	case status == http.StatusForbidden && (setting == pathRecord || setting == pathToday):
+		return ruling{action: denied, state: token.AuthFailed, what: "forbidden",
+			hint: "ask the sign-in system's owner whether the account user_id may read others' punches; it need not for punches to be delivered"}
 	case status == http.StatusForbidden:
 		return ruling{action: denied, state: token.AuthFailed, what: "forbidden",
 			hint: "ask the sign-in system's owner whether the account user_id may punch for others; if it may not, write mode = \"off\""}

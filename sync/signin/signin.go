@@ -20,8 +20,11 @@
 // the body); that it arrives again should do no harm, since the system shows the first
 // and the last time of a status and day.
 //
-// [Client.Today], [Client.Records], [Client.Held] and [Client.Logout] are for technicians
-// and for comparing; delivery depends on none of them.
+// [Client.Today], [Client.Records] and [Client.Held] are for technicians and for
+// comparing; delivery depends on none of them. [Client.Logout] is for when the clock
+// stops or another account takes this one's place, so that no session is left behind.
+// Whether it ends the sessions of other clocks with the same account is not known; if
+// it does, each of them logs in again with its next call and sends the same bytes.
 //
 // A badge has no password. So the mode is off, or service_account: one account
 // punches for everybody, if the system allows that. Off, nothing is sent, and every
@@ -681,7 +684,7 @@ func (c *Client) Held(ctx context.Context, numbers []string, from, to time.Time)
 		}
 		for _, r := range records {
 			if (r.UserID == "" || r.UserID == id) && r.Time.Unix() >= from.Unix() && r.Time.Unix() < to.Unix() {
-				held = append(held, drain.Held{Employee: n, Time: r.Time.UTC()})
+				held = append(held, drain.Held{Employee: n, Kind: r.Kind, Time: r.Time.UTC()})
 			}
 		}
 	}

@@ -544,7 +544,7 @@ func TestWhatTheSystemHoldsIsReadBackByEmployee(t *testing.T) {
 		ps[2].Stamp.Wall = begin.AddDate(0, 0, 1)
 		d.want(ps, "accept accept accept")
 		held, unasked, err := d.client.Held(context.Background(), []string{"P1", "NOBODY", "P6", "P7", ""}, begin, begin.Add(24*time.Hour))
-		want := []drain.Held{{Employee: "P1", Time: begin.Truncate(time.Second).UTC()}, {Employee: "P6", Time: begin.Add(time.Minute).Truncate(time.Second).UTC()}}
+		want := []drain.Held{{Employee: "P1", Kind: ps[0].Kind, Time: begin.Truncate(time.Second).UTC()}, {Employee: "P6", Kind: ps[1].Kind, Time: begin.Add(time.Minute).Truncate(time.Second).UTC()}}
 		if !slices.Equal(held, want) || !slices.Equal(unasked, []string{"NOBODY", "P7", ""}) || err != nil {
 			t.Errorf("%v, %q, %v; want %v", held, unasked, err, want)
 		}
