@@ -127,5 +127,6 @@ NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromi
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \
+	if fc-list :lang=th 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-core"; fi; \
 	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi

@@ -66,6 +66,8 @@ type kioskConfig struct {
 	DuplicateWindow time.Duration // 0 is off
 	KindTimeout     time.Duration
 	MaskNames       bool
+	Volume          int    // of the page's tones, 0 to 100
+	Night           [2]int // minutes since local midnight, from and to; equal: no night
 }
 
 type clockConfig struct {
@@ -209,6 +211,7 @@ func defaultConfig() *config {
 		Kiosk: kioskConfig{
 			Listen: "127.0.0.1:8080", Language: "zh-TW",
 			DuplicateWindow: 60 * time.Second, KindTimeout: 10 * time.Second,
+			Volume: 60, Night: [2]int{22 * 60, 5 * 60},
 		},
 		Clock:  clockConfig{Trust: "auto"},
 		Outbox: outboxConfig{ReserveMB: 64, KeepYears: 5},
@@ -407,7 +410,40 @@ func (v *kioskConfig) read(s *section, have inBuild) {
 	s.duration("duplicate_window", &v.DuplicateWindow, 0, 12*time.Hour)
 	s.duration("kind_timeout", &v.KindTimeout, time.Second, 10*time.Minute)
 	s.boolean("mask_names", &v.MaskNames)
+	s.number("volume", &v.Volume, 0, 100)
+	var night string
+	if s.text("night", &night) {
+		if hours, ok := parseNight(night); ok {
+			v.Night = hours
+		} else {
+			s.bad("night", fmt.Sprintf("night %q is not from one time of day to another", night), `write for example "22:00-05:00", or "" for none`)
+		}
+	}
 	s.done()
+}
+
+// parseNight reads "22:00-05:00" as minutes of the day, "" as none.
+func parseNight(text string) (v [2]int, ok bool) {
+	if text == "" {
+		return v, true
+	}
+	from, to, _ := strings.Cut(text, "-")
+	for i, part := range []string{from, to} {
+		t, err := time.Parse("15:04", part)
+		if err != nil || len(part) != 5 {
+			return v, false
+		}
+		v[i] = t.Hour()*60 + t.Minute()
+	}
+	return v, v[0] != v[1]
+}
+
+// showNight writes it back.
+func showNight(v [2]int) string {
+	if v[0] == v[1] {
+		return ""
+	}
+	return fmt.Sprintf("%02d:%02d-%02d:%02d", v[0]/60, v[0]%60, v[1]/60, v[1]%60)
 }
 
 func (v *clockConfig) read(s *section) {
@@ -1454,6 +1490,8 @@ func (c *config) show(w io.Writer) error {
 	set("duplicate_window", c.Kiosk.DuplicateWindow)
 	set("kind_timeout", c.Kiosk.KindTimeout)
 	set("mask_names", c.Kiosk.MaskNames)
+	set("volume", c.Kiosk.Volume)
+	set("night", showNight(c.Kiosk.Night))
 	b.WriteString("\n[clock]\n")
 	set("trust", c.Clock.Trust)
 	b.WriteString("\n[outbox]\n")
@@ -1608,10 +1646,12 @@ state_dir = "/var/lib/punchclock"   # 所有資料 everything the program writes
 [kiosk]                             # 畫面與打卡規則 the page and the rules of the door
 listen           = "127.0.0.1:8080" # "" 關閉 turns the page off
 allow_remote     = false            # true: 允許其他電腦連線 other machines may connect (they will see names)
-language         = "zh-TW"          # zh-TW, zh-CN, en
+language         = "zh-TW"          # zh-TW, zh-CN, en, vi, id, th, fil
 duplicate_window = "60s"            # 同一人在此時間內重複打卡不送出 the same person again inside it is not sent; "0s" off
 kind_timeout     = "10s"            # 選了類別後多久恢復 a chosen kind falls back after this
 mask_names       = false            # true: 王○明
+volume           = 60               # 提示音量 of the page's tones, 0 (無聲 silent) to 100; at night a third
+night            = "22:00-05:00"    # 夜間無人時畫面變暗 the unused page dims, then is dark; "" = 不變暗 never
 
 [clock]
 trust = "auto"                      # auto: 對時前的打卡先保留 hold punches until the time is known; system: 信任系統時間

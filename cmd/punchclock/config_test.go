@@ -245,7 +245,7 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	if c.Device.Name != "a" || c.Device.Timezone.String() != "Asia/Taipei" || c.Device.StateDir != "/var/lib/punchclock" {
 		t.Errorf("device: %+v", c.Device)
 	}
-	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false}); c.Kiosk != want {
+	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false, 60, [2]int{22 * 60, 5 * 60}}); c.Kiosk != want {
 		t.Errorf("kiosk: %+v", c.Kiosk)
 	}
 	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Outbox.KeepYears != 5 || c.Indicator != (indicatorConfig{}) {
@@ -261,6 +261,21 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	}
 	if f.CallsPerSecond != 10 || f.Batch != 50 || f.EmployeeType != "employee_no" || f.BaseURL != "https://open.feishu.cn" {
 		t.Errorf("feishu: %+v", f)
+	}
+}
+
+func TestNightIsFromOneTimeToAnotherOrNever(t *testing.T) {
+	for text, want := range map[string][2]int{"23:30-04:15": {1410, 255}, "00:00-06:00": {0, 360}, "": {}} {
+		c := parse(t, top+"[kiosk]\nnight = \""+text+"\"\n"+serialReader+to104)
+		if c.Kiosk.Night != want || showNight(c.Kiosk.Night) != text {
+			t.Errorf("%q: %v, shown as %q", text, c.Kiosk.Night, showNight(c.Kiosk.Night))
+		}
+	}
+	for _, text := range []string{"22:00", "22-5", "22:00-22:00", "22:00-24:00", "-", "9:00-10:00", "22:00-05:00-06:00"} {
+		_, err := parseConfig("f", []byte(top+"[kiosk]\nnight = \""+text+"\"\n"+serialReader+to104), testBuild)
+		if err == nil || !strings.Contains(err.Error(), "22:00-05:00") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ var rules = []rule{
 	{"ui/text", nil, "sentences need nothing"},
 	{"ui/indicator", []string{"ui", "periph.io/x/conn"}, "lamps know cues, not punches; pins come through a door"},
 	{"ui/kiosk", []string{"device", "ui", "queue/punch"}, "the conversation is pure"},
+	{"ui/web", []string{"ui", "ui/text", "rsc.io/qr"}, "the page knows screens, not punches"},
 	{"ui/...", []string{"ui", "ui/text"}, "whoever shows knows screens, not punches"},
 
 	{"systemd", nil, "it is files"},
@@ -72,6 +73,7 @@ var libraries = map[string][]string{
 	"github.com/prometheus/client_golang": {"cmd/punchclock"},
 	"github.com/coreos/go-systemd":        {"cmd/punchclock"},
 	"github.com/creack/pty":               {"cmd/punchsim"},
+	"rsc.io/qr":                           {"ui/web"},
 	"golang.org/x/oauth2":                 {},               // compares expiry by the wall clock
 	"github.com/larksuite/oapi-sdk-go":    {},               // resends a refused token, does not build for 32-bit ARM
 	"golang.org/x/time":                   {},               // its bucket lets twice the ceiling through in one second
@@ -84,7 +86,7 @@ var libraries = map[string][]string{
 var testMay = []string{
 	"pgregory.net/rapid", "github.com/creack/pty", "github.com/rogpeppe/go-internal", "github.com/chromedp", "golang.org/x/sys",
 	"go.bug.st/serial", "go.etcd.io/bbolt", "periph.io/x/conn", "golang.org/x/sync",
-	"device/devicetest", "sync/drain/draintest", "sync/sandbox", "queue/punch", "device", "ui",
+	"device/devicetest", "sync/drain/draintest", "sync/sandbox", "queue/punch", "device", "ui", "ui/text",
 }
 
 // pkg is what go list tells of a package.

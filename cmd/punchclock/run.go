@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -307,7 +308,8 @@ func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk
 	for _, r := range h.cfg.Readers {
 		c.Readers = append(c.Readers, r.Name)
 	}
-	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, CheckPIN: h.checkEntry, Observe: h.metrics.tap, Log: h.log}
+	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, CheckPIN: h.checkEntry, History: history{h.outbox, h.cfg},
+		Observe: h.metrics.tap, Log: h.log}
 	p.Results = func(r ui.Result) {
 		h.metrics.result(r)
 		if face != nil {
@@ -327,6 +329,57 @@ func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk
 	}
 	k.Seed(recent)
 	return k
+}
+
+// history is the outbox as a person's own punches are looked up in it.
+type history struct {
+	log *queue.Outbox
+	cfg *config
+}
+
+// mostRecent is how many records are looked at for one person's last punches: two
+// days of a large site.
+const mostRecent = 4096
+
+// Recent looks through the newest records first, so that most lists cost a few pages.
+func (s history) Recent(ctx context.Context, employee string, most int) ([]ui.Past, error) {
+	head := s.log.Stats().LastSeq
+	for look := uint64(256); ; look = min(4*look, mostRecent) {
+		from := uint64(1)
+		if head > look {
+			from = head - look + 1
+		}
+		var found []ui.Past
+		old := map[uint64]bool{} // superseded
+		err := s.log.Read(ctx, from, func(e queue.Entry) error {
+			if e.Damaged != nil || e.Employee != employee || e.Outcome == punch.Duplicate {
+				return nil
+			}
+			if e.Supersedes != 0 {
+				old[e.Supersedes] = true
+			}
+			p := ui.Past{PunchID: string(e.ID), Kind: e.Kind.String(), Outcome: e.Outcome.String(), Time: e.Time().In(s.cfg.Device.Timezone)}
+			for _, d := range s.cfg.Destinations {
+				p.Places = append(p.Places, ui.Place{Name: d.Name, State: e.Deliveries[d.Name].State.String()})
+			}
+			found = append(found, p)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(found) < most && from > 1 && look < mostRecent {
+			continue
+		}
+		slices.Reverse(found)
+		found = found[:min(len(found), most)]
+		for i := range found {
+			if _, seq, err := punch.ID(found[i].PunchID).Seq(); err == nil {
+				found[i].Superseded = old[seq]
+			}
+		}
+		return found, nil
+	}
 }
 
 // stamps is the clock as the conversation wants it.
@@ -606,8 +659,10 @@ func (h *clockwork) newFace() (*web.Server, error) {
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name, name+".local")
 	}
-	return web.New(web.Config{ID: h.cfg.Device.ID, Name: h.cfg.Device.Name, Version: version, Language: k.Language, Location: h.cfg.Device.Timezone,
-		AllowRemote: k.AllowRemote, Hosts: hosts, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log})
+	c := web.Config{ID: h.cfg.Device.ID, Name: h.cfg.Device.Name, Version: version, Language: k.Language, Location: h.cfg.Device.Timezone,
+		AllowRemote: k.AllowRemote, Hosts: hosts, Listen: k.Listen, Volume: k.Volume, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log}
+	c.Night.From, c.Night.To = k.Night[0], k.Night[1]
+	return web.New(c)
 }
 
 // serveFace serves the page. An address that is taken keeps nobody from

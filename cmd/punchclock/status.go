@@ -207,6 +207,18 @@ func (h *clockwork) checkEntry(number string, pin device.PIN) (fault string) {
 	return device.FaultTries
 }
 
+func (b backend) Correct(ctx context.Context, id, word string) (ui.Result, error) {
+	k, err := punch.ParseKind(word)
+	if err != nil {
+		return ui.Result{}, err
+	}
+	r, err := b.h.kiosk.Correct(ctx, punch.ID(id), k)
+	if errors.Is(err, kiosk.ErrNotCorrectable) {
+		return r, web.ErrNotCorrectable
+	}
+	return r, err
+}
+
 func statusCommand(t *tool) *cobra.Command {
 	return t.reporting(&cobra.Command{
 		Use: "status", Short: "Show how the running clock fares", Args: cobra.NoArgs,

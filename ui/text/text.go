@@ -233,6 +233,16 @@ func (c Catalog) Greeting(kind string) string { return c.word("greet.", kind) }
 // Why returns where the next kind comes from: chosen, schedule or person.
 func (c Catalog) Why(why string) string { return c.word("why.", why) }
 
+// Clock returns what synced, holdover or unset means.
+func (c Catalog) Clock(state string) string { return c.word("clock.", state) }
+
+// Destination returns how a destination fares: ok, retrying, auth_failed or
+// misconfigured.
+func (c Catalog) Destination(state string) string { return c.word("dest.", state) }
+
+// Reader returns how a reader fares: ok or down.
+func (c Catalog) Reader(state string) string { return c.word("reader.state.", state) }
+
 // Outcome returns the sentence of a result; clock is the result's clock state.
 func (c Catalog) Outcome(outcome, clock string) string {
 	if outcome == "stored" && clock == "unset" {

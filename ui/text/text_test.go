@@ -89,6 +89,12 @@ func TestEveryWordOfTheWireHasASentence(t *testing.T) {
 				t.Errorf("%s: nothing for %s", tag, why)
 			}
 		}
+		for _, word := range []string{c.Clock("synced"), c.Clock("holdover"), c.Clock("unset"), c.Destination("ok"), c.Destination("retrying"),
+			c.Destination("auth_failed"), c.Destination("misconfigured"), c.Reader("ok"), c.Reader("down")} {
+			if word == "" {
+				t.Errorf("%s: a state has no word", tag)
+			}
+		}
 		if c.Kind("") != "" || c.Outcome("lunch", "") != "" {
 			t.Errorf("%s: has a word for nothing", tag)
 		}

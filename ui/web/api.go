@@ -101,6 +101,36 @@ func (s *Server) servePIN(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (s *Server) serveCorrect(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		PunchID string `json:"punch_id"`
+		Kind    string `json:"kind"`
+	}
+	if !readJSON(w, r, &ask) {
+		return
+	}
+	switch {
+	case ask.PunchID == "" || len(ask.PunchID) > 64:
+		refuse(w, http.StatusBadRequest, "punch_id is a text of 1 to 64 bytes")
+		return
+	case !isKind(ask.Kind):
+		refuse(w, http.StatusBadRequest, "kind is one of in, out, go-out, return")
+		return
+	}
+	res, err := s.cfg.Backend.Correct(r.Context(), ask.PunchID, ask.Kind)
+	switch {
+	case errors.Is(err, ErrNotCorrectable):
+		refuse(w, http.StatusConflict, ErrNotCorrectable.Error())
+	case err != nil:
+		s.cfg.Log.Error("a punch could not be corrected", "punch", ask.PunchID, "err", err)
+		refuse(w, http.StatusServiceUnavailable, "the correction could not be made; try again")
+	case res.Outcome == "not_stored":
+		answerBytes(w, http.StatusServiceUnavailable, s.encodeResult(res))
+	default:
+		answerBytes(w, http.StatusOK, s.encodeResult(res))
+	}
+}
+
 // readJSON reads the one JSON object of a request into v. If it returns false
 // the request has been answered.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"punchclock/ui"
+	"punchclock/ui/text"
 )
 
 const (
@@ -41,6 +42,9 @@ type wireResult struct {
 	Reader   string `json:"reader,omitempty"`
 	Clock    string `json:"clock"`
 	Reason   string `json:"reason,omitempty"`
+
+	Supersedes string `json:"supersedes,omitempty"`
+	Language   string `json:"language,omitempty"` // in which the person is spoken to, where it is not the page's
 }
 
 type wireScreen struct {
@@ -50,6 +54,33 @@ type wireScreen struct {
 	Clock   string       `json:"clock"`
 	Until   string       `json:"until,omitempty"`
 	Readers []wireReader `json:"readers"`
+	Mine    *wireMine    `json:"mine,omitempty"`
+}
+
+type wireMine struct {
+	Employee string     `json:"employee_no"`
+	Name     string     `json:"name"`
+	Language string     `json:"language,omitempty"`
+	Listed   bool       `json:"listed"`
+	Punches  []wirePast `json:"punches"`
+	Fix      string     `json:"fix,omitempty"`
+	FixKind  string     `json:"fix_kind,omitempty"`
+	FixUntil string     `json:"fix_until,omitempty"`
+	Until    string     `json:"until"`
+}
+
+type wirePast struct {
+	PunchID    string      `json:"punch_id"`
+	Kind       string      `json:"kind"`
+	Outcome    string      `json:"outcome"`
+	Time       string      `json:"time"`
+	Superseded bool        `json:"superseded,omitempty"`
+	Places     []wirePlace `json:"places"`
+}
+
+type wirePlace struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
 }
 
 type wireReader struct {
@@ -62,18 +93,49 @@ type wirePulse struct {
 	Dates [2]string `json:"dates"` // today's and tomorrow's, in the page's language
 	Page  string    `json:"page"`
 	Ready bool      `json:"ready"`
+
+	Night  bool `json:"night"`
+	Volume int  `json:"volume"` // at this time of day, 0 to 100
 }
 
 func (s *Server) stamp(t time.Time) string { return t.In(s.cfg.Location).Format(timeLayout) }
 
 func (s *Server) wire(r ui.Result) *wireResult {
-	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock, r.Reason}
+	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock, r.Reason, r.Supersedes, s.language(r.Language)}
+}
+
+// language is the tag of the catalog that speaks to a person, "" for the page's own.
+func (s *Server) language(tag string) string {
+	if l := text.For(tag).Language(); text.Known(tag) && l != s.page.say.Language() {
+		return l
+	}
+	return ""
+}
+
+func (s *Server) wireMine(m *ui.Mine) *wireMine {
+	if m == nil {
+		return nil
+	}
+	out := &wireMine{Employee: m.Employee, Name: m.Name, Language: s.language(m.Language), Listed: m.Listed, Punches: make([]wirePast, len(m.Punches)),
+		Fix: m.Fix, FixKind: m.FixKind, Until: s.stamp(m.Until)}
+	if !m.FixUntil.IsZero() {
+		out.FixUntil = s.stamp(m.FixUntil)
+	}
+	for i, p := range m.Punches {
+		places := make([]wirePlace, len(p.Places))
+		for j, at := range p.Places {
+			places[j] = wirePlace(at)
+		}
+		out.Punches[i] = wirePast{p.PunchID, p.Kind, p.Outcome, s.stamp(p.Time), p.Superseded, places}
+	}
+	return out
 }
 
 func (s *Server) encodeResult(r ui.Result) []byte { return encode(s.wire(r)) }
 
 func (s *Server) encodeScreen(sc ui.Screen) []byte {
 	out := wireScreen{Kind: sc.Kind, Why: sc.Why, Clock: sc.Clock, Readers: make([]wireReader, len(sc.Readers))}
+	out.Mine = s.wireMine(sc.Mine)
 	if sc.Result != nil {
 		out.Result = s.wire(*sc.Result)
 	}
@@ -334,6 +396,23 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// night reports whether it is night at a local time, by a clock that knows the time.
+func (s *Server) night(now time.Time) bool {
+	n := s.cfg.Night
+	minute := now.Hour()*60 + now.Minute()
+	s.hub.mu.Lock()
+	set := s.hub.present.Clock != "unset"
+	s.hub.mu.Unlock()
+	switch {
+	case !set || n.From == n.To:
+		return false
+	case n.From < n.To:
+		return n.From <= minute && minute < n.To
+	default:
+		return minute >= n.From || minute < n.To
+	}
+}
+
 func (s *Server) writePulse(out *bytes.Buffer) {
 	now := time.Now().In(s.cfg.Location)
 	p := wirePulse{
@@ -341,6 +420,10 @@ func (s *Server) writePulse(out *bytes.Buffer) {
 		Dates: [2]string{s.page.say.Date(now), s.page.say.Date(now.AddDate(0, 0, 1))},
 		Page:  s.page.version,
 		Ready: s.cfg.Backend.Ready() == nil,
+		Night: s.night(now), Volume: s.cfg.Volume,
+	}
+	if p.Night {
+		p.Volume /= 3
 	}
 	fmt.Fprintf(out, "event: pulse\ndata: %s\n\n", encode(p))
 }

@@ -15,7 +15,7 @@ import (
 	"punchclock/ui/text"
 )
 
-//go:embed static page.html
+//go:embed static page.html status.html
 var embedded embed.FS
 
 // file is one embedded asset.
@@ -73,8 +73,10 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 // made of, so that a page left open by an older program knows to load itself again.
 type pageMaker struct {
 	tmpl    *template.Template
+	status  *template.Template
 	say     text.Catalog
-	words   map[string]string // all of say's, for the script
+	words   map[string]string            // all of say's, for the script
+	people  map[string]map[string]string // by language: what is said to a person who speaks it
 	version string
 }
 
@@ -83,13 +85,16 @@ func newPageMaker(cfg Config, files map[string]file) (pageMaker, error) {
 	if err != nil {
 		return pageMaker{}, err
 	}
-	tmpl, err := template.New("page").Option("missingkey=error").Parse(string(src))
+	all, err := template.New("").Option("missingkey=error").ParseFS(embedded, "page.html", "status.html")
 	if err != nil {
 		return pageMaker{}, err
 	}
-	p := pageMaker{tmpl: tmpl, say: text.For(cfg.Language), words: make(map[string]string)}
-	for k, w := range p.say.Words() {
-		p.words[string(k)] = w
+	p := pageMaker{tmpl: all.Lookup("page.html"), status: all.Lookup("status.html"), say: text.For(cfg.Language),
+		words: plain(text.For(cfg.Language).Words()), people: make(map[string]map[string]string)}
+	for _, l := range text.Languages() {
+		if l != p.say.Language() {
+			p.people[l] = plain(text.For(l).Personal())
+		}
 	}
 	parts := [][]byte{src, []byte(cfg.ID + "\x00" + cfg.Name + "\x00" + cfg.Version + "\x00" + p.say.Language())}
 	for _, name := range []string{"/static/kiosk.css", "/static/kiosk.js"} {
@@ -103,15 +108,28 @@ func newPageMaker(cfg Config, files map[string]file) (pageMaker, error) {
 	return p, nil
 }
 
+// plain is the words by text, as a template and the script want them.
+func plain(words map[text.Key]string) map[string]string {
+	out := make(map[string]string, len(words))
+	for k, w := range words {
+		out[string(k)] = w
+	}
+	return out
+}
+
 // pageData is what page.html is drawn from.
 type pageData struct {
 	Lang    string
 	Version string
 	Name    string
 	T       map[string]string
+	People  map[string]map[string]string
 	Now     string // the device's time in the form of the wire
 	Clock   string // the clock as it stands on the page, before the script runs
+	Seconds string
 	Date    string
+	Doubt   string // why the time is not to be trusted, "" for no reason
+	Prompt  string
 	Screen  template.JS // the present screen, as in a screen event
 	Kinds   []kindButton
 	Why     string
@@ -135,11 +153,20 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		Version: s.page.version,
 		Name:    s.cfg.Name,
 		T:       s.page.words,
+		People:  s.page.people,
 		Now:     s.stamp(now),
-		Clock:   now.Format(time.TimeOnly),
+		Clock:   now.Format("15:04"),
+		Seconds: now.Format(":05"),
 		Date:    s.page.say.Date(now),
 		Why:     s.page.say.Why(sc.Why),
 		Screen:  template.JS(screen), // our own JSON, with <, > and & escaped by encoding/json
+	}
+	if sc.Clock != "synced" {
+		d.Doubt = s.page.say.Clock(sc.Clock)
+	}
+	d.Prompt = s.page.say.Say(text.IdleTap)
+	if sc.Kind == "" && d.Why != "" {
+		d.Prompt += " · " + d.Why
 	}
 	for i, k := range kinds {
 		d.Kinds = append(d.Kinds, kindButton{k, s.page.say.Kind(k), i + 1, k == sc.Kind})

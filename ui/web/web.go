@@ -7,16 +7,21 @@
 //
 //	GET  /             the page, drawn on the server with the present state
 //	GET  /static/*     its style sheet, script and icon, with ETags
+//	GET  /status       the state of the device for a technician's phone; no names
+//	GET  /qr.svg       the code on the page: the address of /status, or the state in words
 //	GET  /events       server-sent events, below
 //	POST /api/kind     {"kind":"go-out"} chooses the kind of the next tap
 //	POST /api/pin      {"employee_no":"000123","pin":"4711"} punches without a badge
+//	POST /api/correct  {"punch_id":"…-000000000042","kind":"out"} corrects the kind of a
+//	                   punch, while the screen shows it to its person (Screen.Mine)
 //	GET  /api/status   what Backend.Status returns, as JSON
 //	GET  /healthz      200 while the process answers
 //	GET  /readyz       200 while a punch could be stored now, else 503 with the reason
 //	GET  /metrics      Config.Metrics
 //
 // Errors are {"error":"…"} with a status that fits: 400 for what cannot be read,
-// 403 for a foreign Host or Origin and for a wrong PIN, 405, 413 over 4 KB, 415,
+// 403 for a foreign Host or Origin and for a wrong PIN, 405, 409 for a punch that
+// cannot be corrected now, 413 over 4 KB, 415,
 // 429 with Retry-After for too many PINs, 503 where nothing can be done now.
 //
 // # The event stream
@@ -50,8 +55,8 @@
 // AllowRemote, a configured name or the very address the connection came in on:
 // that stops a foreign web page which has its own name pointed at this machine
 // (DNS rebinding). An Origin must be the Host's own, and a browser that says
-// (Sec-Fetch-Site) that another site caused the request gets nothing but the page
-// itself: that stops forged calls, and streams used up from afar.
+// (Sec-Fetch-Site) that another site caused the request gets nothing but the two
+// pages: that stops forged calls, and streams used up from afar.
 package web
 
 import (
@@ -85,6 +90,11 @@ type Backend interface {
 	// other error is logged and told as "could not be done".
 	PIN(ctx context.Context, employeeNo, pin string) (ui.Result, error)
 
+	// Correct says that a punch should have been of another kind and returns what that
+	// came to, after the commit. It also hands the result to Server.Result.
+	// ErrNotCorrectable is an answer to the person.
+	Correct(ctx context.Context, punchID, kind string) (ui.Result, error)
+
 	// Ready returns nil while a punch could be stored now, else why not. It
 	// answers from memory: an event stream stands still while it works.
 	Ready() error
@@ -93,6 +103,9 @@ type Backend interface {
 // ErrWrongPIN says that number and PIN do not belong together. It does not say
 // which of the two is wrong.
 var ErrWrongPIN = errors.New("employee number and PIN do not belong together")
+
+// ErrNotCorrectable says that a punch cannot be corrected, or not any more.
+var ErrNotCorrectable = errors.New("this punch cannot be corrected now")
 
 // TooManyTries says that PINs are not looked at for some time.
 type TooManyTries struct {
@@ -116,10 +129,19 @@ type Config struct {
 	// machine's name. The address a connection came in on is always allowed.
 	AllowRemote bool
 	Hosts       []string
+	Listen      string // the address listened on, host:port: where a phone is sent
+
+	// Volume is how loud the page's tones are, 0 to 100. Within Night, minutes of the
+	// local day, From before or after To, they have a third of it, and a page that
+	// nobody uses dims after a minute and is dark after ten. Equal ones: no night.
+	Volume int
+	Night  struct{ From, To int }
 
 	Backend Backend      // required
 	Metrics http.Handler // answers /metrics; nil: 404
 	Log     *slog.Logger // nil: silent
+
+	address func() string // of this machine in its network
 }
 
 // Server is the page and its interface. It starts no goroutine of its own: the
@@ -147,6 +169,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Name == "" {
 		cfg.Name = cfg.ID
 	}
+	cfg.address = ownAddress
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -188,13 +211,16 @@ type route struct {
 // Handler returns the handler of all paths, refusals included.
 func (s *Server) Handler() http.Handler {
 	routes := map[string]route{
-		"/":           {http.MethodGet, s.servePage},
-		"/events":     {http.MethodGet, s.serveEvents},
-		"/api/status": {http.MethodGet, s.serveStatus},
-		"/api/kind":   {http.MethodPost, s.serveKind},
-		"/api/pin":    {http.MethodPost, s.servePIN},
-		"/healthz":    {http.MethodGet, s.serveHealth},
-		"/readyz":     {http.MethodGet, s.serveReady},
+		"/":            {http.MethodGet, s.servePage},
+		"/events":      {http.MethodGet, s.serveEvents},
+		"/status":      {http.MethodGet, s.serveStatusPage},
+		"/qr.svg":      {http.MethodGet, s.serveQR},
+		"/api/status":  {http.MethodGet, s.serveStatus},
+		"/api/kind":    {http.MethodPost, s.serveKind},
+		"/api/pin":     {http.MethodPost, s.servePIN},
+		"/api/correct": {http.MethodPost, s.serveCorrect},
+		"/healthz":     {http.MethodGet, s.serveHealth},
+		"/readyz":      {http.MethodGet, s.serveReady},
 	}
 	if s.cfg.Metrics != nil {
 		routes["/metrics"] = route{http.MethodGet, s.cfg.Metrics.ServeHTTP}
@@ -254,7 +280,7 @@ func (s *Server) foreign(r *http.Request) string {
 			return "the request comes from the page of another site"
 		}
 	}
-	if site := r.Header.Get("Sec-Fetch-Site"); (site == "cross-site" || site == "same-site") && r.URL.Path != "/" {
+	if site := r.Header.Get("Sec-Fetch-Site"); (site == "cross-site" || site == "same-site") && r.URL.Path != "/" && r.URL.Path != "/status" {
 		return "the request was caused by the page of another site"
 	}
 	return ""

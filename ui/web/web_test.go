@@ -35,6 +35,8 @@ type house struct {
 	pins   []string
 	refuse error // of ChooseKind
 	pin    func(no, pin string) (ui.Result, error)
+	fixes  []string
+	fix    func(id, kind string) (ui.Result, error)
 	ready  error
 	asked  atomic.Int32 // times Status was asked for
 	status any
@@ -63,6 +65,16 @@ func (h *house) PIN(_ context.Context, no, pin string) (ui.Result, error) {
 		return ui.Result{}, web.ErrWrongPIN
 	}
 	return h.pin(no, pin)
+}
+
+func (h *house) Correct(_ context.Context, id, kind string) (ui.Result, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fixes = append(h.fixes, id+"/"+kind)
+	if h.fix == nil {
+		return ui.Result{}, web.ErrNotCorrectable
+	}
+	return h.fix(id, kind)
 }
 
 func (h *house) Ready() error {
@@ -533,7 +545,7 @@ func TestReadyzTellsTheReason(t *testing.T) {
 
 // golden is stored(42) on the wire, word for word.
 const golden = `{"outcome":"stored","punch_id":"tpe-1f-lobby-000000000042","seq":42,"kind":"in","employee_no":"000123",` +
-	`"name":"王小明","time":"2026-11-21T08:58:03.123+08:00","reader":"front","clock":"synced"}`
+	`"name":"王小明","time":"2026-11-21T08:58:03.123+08:00","reader":"front","clock":"synced","language":"en"}`
 
 func TestResultOnTheWireIsAsPromised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -575,7 +587,7 @@ func TestNewListenerGetsThePresentScreenAndNoOldResults(t *testing.T) {
 		}
 		got := l.take()
 		want := `{"kind":"go-out","why":"chosen","result":{"outcome":"stored","punch_id":"tpe-1f-lobby-000000000001","seq":1,"kind":"in",` +
-			`"employee_no":"000123","name":"王小明","time":"2026-11-21T08:58:03.123+08:00","reader":"front","clock":"synced"},` +
+			`"employee_no":"000123","name":"王小明","time":"2026-11-21T08:58:03.123+08:00","reader":"front","clock":"synced","language":"en"},` +
 			`"clock":"holdover","until":"2026-11-21T08:58:13.000+08:00","readers":[{"name":"front","state":"down"}]}`
 		if screens := named(got, "screen"); len(screens) != 1 || screens[0].data != want {
 			t.Errorf("got  %v\nwant %s", screens, want)
@@ -864,6 +876,10 @@ func TestPageIsDrawnInEveryLanguageAndStaysSmall(t *testing.T) {
 		"zh-TW": {"上班", "下班", "外出", "外歸"},
 		"zh-CN": {"上班", "下班", "外出", "外出返回"},
 		"en":    {"In", "Out", "Going out", "Back in"},
+		"vi":    {"Vào làm", "Tan làm"},
+		"id":    {"Masuk", "Pulang"},
+		"th":    {"เข้างาน", "เลิกงาน"},
+		"fil":   {"Pasok", "Uwi"},
 	} {
 		s, _ := build(t, func(c *web.Config) { c.Language = lang })
 		s.Show(ui.Screen{Kind: "out", Why: "schedule", Clock: "synced"})
@@ -879,13 +895,13 @@ func TestPageIsDrawnInEveryLanguageAndStaysSmall(t *testing.T) {
 		}
 		size := len(page)
 		for _, m := range regexp.MustCompile(`(?:src|href)="([^"#]+)"`).FindAllStringSubmatch(page, -1) {
-			if !strings.HasPrefix(m[1], "/static/") {
+			if !strings.HasPrefix(m[1], "/static/") && m[1] != "/qr.svg" {
 				t.Errorf("%s: the page loads %s", lang, m[1])
 			}
 			size += ask(s.Handler(), local("GET", m[1], "")).Body.Len()
 		}
-		if size > 100<<10 {
-			t.Errorf("%s: the page weighs %d bytes", lang, size)
+		if t.Logf("%s: the page weighs %d bytes", lang, size); size > 100<<10 {
+			t.Errorf("%s: that is too much", lang)
 		}
 		if bad := regexp.MustCompile(`style="|<style|\son[a-z]+="|javascript:`).FindString(page); bad != "" {
 			t.Errorf("%s: %q, which the page's own policy forbids", lang, bad)
@@ -933,7 +949,7 @@ func TestNameOfAPersonCannotBecomeMarkup(t *testing.T) {
 	r.Name = `</script><script>alert(1)</script>`
 	s.Show(ui.Screen{Result: &r})
 	page := ask(s.Handler(), local("GET", "/", "")).Body.String()
-	if strings.Contains(page, "<script>alert") || strings.Contains(page, "<img") {
+	if strings.Contains(page, "<script>alert") || strings.Contains(page, "<img src=x") {
 		t.Error("markup came through")
 	}
 }
@@ -959,9 +975,9 @@ func TestTextsHaveAContrastOfSevenToOne(t *testing.T) {
 	}
 	pairs := [][2]string{{v["text"], v["ground"]}, {v["soft"], v["ground"]}, {v["lit"], v["ground"]}, {v["text"], v["raised"]},
 		{v["soft"], v["raised"]}, {v["on-lit"], v["lit"]}}
-	blocks := regexp.MustCompile(`#result(?:\[data-outcome=\w+\])? \{[^}]*?background: (#[0-9a-f]+);(?:\s*color: (#[0-9a-f]+);)?`).FindAllStringSubmatch(css, -1)
-	if len(blocks) != 5 {
-		t.Fatalf("%d outcomes have a colour, want 5", len(blocks))
+	blocks := regexp.MustCompile(`#result(?:\[data-outcome=\w+\]|\.unset)? \{[^}]*?background: (#[0-9a-f]+);(?:\s*color: (#[0-9a-f]+);)?`).FindAllStringSubmatch(css, -1)
+	if len(blocks) != 6 {
+		t.Fatalf("%d outcomes have a colour, want 6", len(blocks))
 	}
 	seen := make(map[string]bool)
 	for _, m := range blocks {

@@ -3,13 +3,18 @@
 "use strict";
 (() => {
 	const byId = (id) => document.getElementById(id);
+	const all = (css, from) => [...(from || document).querySelectorAll(css)];
 	const root = document.documentElement;
 	const T = JSON.parse(byId("words").textContent);
+	// What is said to one person, in the other languages.
+	const people = JSON.parse(byId("people").textContent);
+	const speak = (lang) => people[lang] || T;
 	// Sentences come with the verbs of Go's fmt: %d, %s, or %[2]s for the second.
-	function say(key, ...values) {
+	function fill(sentence, ...values) {
 		let next = 0;
-		return (T[key] || "").replace(/%(?:\[(\d+)\])?[ds]/g, (_, n) => values[n ? n - 1 : next++]);
+		return (sentence || "").replace(/%(?:\[(\d+)\])?[ds]/g, (_, n) => values[n ? n - 1 : next++]);
 	}
+	const say = (key, ...values) => fill(T[key], ...values);
 
 	// ---- The device's clock -------------------------------------------------
 	// The browser's own clock and zone are not asked: a time of the device is
@@ -25,7 +30,9 @@
 	// A Date whose UTC fields are the device's wall clock.
 	const wall = (ms) => new Date(ms + base.zone);
 	const two = (n) => String(n).padStart(2, "0");
-	const clockText = (d) => two(d.getUTCHours()) + ":" + two(d.getUTCMinutes()) + ":" + two(d.getUTCSeconds());
+	const hours = (d) => two(d.getUTCHours()) + ":" + two(d.getUTCMinutes());
+	const seconds = (d) => ":" + two(d.getUTCSeconds());
+	const clockText = (d) => hours(d) + seconds(d);
 	// Today's date and tomorrow's, in words, and the day of the month they are from.
 	let dates = null, datesFrom = 0;
 
@@ -33,28 +40,50 @@
 		if (el.textContent !== text) el.textContent = text;
 	}
 
+	let coded = -1; // minute whose QR code is on the page
 	function tick() {
 		const d = wall(now());
-		put(byId("clock"), clockText(d));
+		put(byId("hours"), hours(d));
+		put(byId("seconds"), seconds(d));
 		if (dates) put(byId("date"), dates[d.getUTCDate() === datesFrom ? 0 : 1]);
 		drawWhy();
 		drawLine();
+		drawLight();
+		if (online && coded !== d.getUTCMinutes() && light === "on") {
+			coded = d.getUTCMinutes();
+			byId("qr").src = "/qr.svg?" + coded;
+		}
 		// The line is dead when not even a pulse came: the browser may not notice.
 		if (source && performance.now() - heard > 50000) connect();
 		setTimeout(tick, 1000 - d.getUTCMilliseconds() + 5);
 	}
 
+	// ---- Light ----------------------------------------------------------------
+	// At night, and only then, a page that nobody uses is dimmed after a minute and
+	// dark after ten. The touch that wakes it does nothing else; a tap needs no touch.
+	let night = false, used = performance.now(), light = "on";
+	function drawLight() {
+		const idle = performance.now() - used;
+		light = !night || idle < 60000 ? "on" : idle < 600000 ? "dim" : "off";
+		if (root.dataset.light !== light) root.dataset.light = light;
+	}
+	function wake() {
+		used = performance.now();
+		if (light !== "on") drawLight();
+	}
+	byId("shade").addEventListener("pointerdown", wake);
+	addEventListener("pointerdown", wake, { passive: true });
+	addEventListener("keydown", wake);
+
 	// ---- Idle -----------------------------------------------------------------
 	let screen = JSON.parse(byId("first").textContent);
 	let online = false, asked = false, ready = true;
 	let passing = "", passingUntil = 0;
-	const buttons = [...document.querySelectorAll("#kinds button")];
+	const buttons = all("#kinds button");
 
 	function drawScreen() {
 		for (const b of buttons) b.setAttribute("aria-pressed", String(b.dataset.kind === screen.kind));
-		const doubt = byId("doubt");
-		doubt.hidden = screen.clock === "synced";
-		put(doubt, doubt.hidden ? "" : T["clock." + screen.clock] || "");
+		put(byId("doubt"), screen.clock === "synced" ? "" : "⚠ " + (T["clock." + screen.clock] || screen.clock));
 		drawWhy();
 		drawNotice();
 	}
@@ -92,6 +121,7 @@
 		status = s;
 		statusAt = performance.now();
 		drawLine();
+		drawState();
 	}
 	// The largest unit of which there are two, as the catalog counts.
 	function age(seconds) {
@@ -100,6 +130,13 @@
 		if (seconds >= 120) return say("for.minutes", Math.floor(seconds / 60));
 		return say("for.seconds", Math.floor(seconds));
 	}
+	function waiting(pending, oldest) {
+		if (!pending) return T["idle.sent"];
+		const since = age(oldest + (performance.now() - statusAt) / 1000);
+		return say(pending === 1 ? "idle.pending.one" : "idle.pending.many", pending, since);
+	}
+	const attention = (parked) => say(parked === 1 ? "idle.parked.one" : "idle.parked.many", parked);
+
 	function drawLine() {
 		const line = byId("line");
 		if (!status || !status.destinations) return put(line, "");
@@ -113,61 +150,177 @@
 			if (d.state === "retrying") away++;
 			else if (d.state !== "ok") stuck = true;
 		}
-		const parts = [];
-		if (away && away === status.destinations.length) parts.push(T.offline);
-		if (pending) {
-			const since = age(oldest + (performance.now() - statusAt) / 1000);
-			parts.push(say(pending === 1 ? "idle.pending.one" : "idle.pending.many", pending, since));
-		}
-		if (parked) parts.push(say(parked === 1 ? "idle.parked.one" : "idle.parked.many", parked));
+		const offline = away > 0 && away === status.destinations.length;
 		const box = status.outbox || {};
+		const parts = [];
+		// What a person must look at comes first: the end may be cut off.
 		if (box.incident) parts.push(T["outbox.mended"]);
 		if (box.low_space) parts.push(T["space.low"]);
-		stuck = stuck || !!box.incident || !!box.low_space;
-		line.dataset.state = stuck || parked ? "stuck" : parts.length ? "wait" : "done";
-		put(line, parts.join(" · ") || T["idle.sent"]);
+		if (parked) parts.push(attention(parked));
+		stuck = stuck || parts.length > 0;
+		if (status.destinations.length) parts.unshift(offline ? T.offline : T.online, waiting(pending, oldest));
+		line.dataset.state = stuck ? "stuck" : offline || pending ? "wait" : "done";
+		const text = parts.join(" · ");
+		if (line.textContent === text) return;
+		put(line, text);
+		fitLine();
 	}
+	// A line that is too long for its box is smaller, in the same box.
+	function fitLine() {
+		const line = byId("line");
+		line.classList.remove("full");
+		if (line.scrollWidth > line.clientWidth || line.scrollHeight > line.clientHeight) line.classList.add("full");
+	}
+	addEventListener("resize", fitLine);
 
 	// ---- Result ---------------------------------------------------------------
-	const panel = byId("result");
-	const part = (name) => panel.querySelector("." + name);
-	let shown = "", hideTimer = 0;
+	const panel = byId("result"), own = byId("own");
+	const part = (name) => panel.querySelector(".top ." + name);
+	let shown = "", showing = null, hideTimer = 0;
 	const keyOf = (r) => r.outcome + " " + (r.punch_id || r.time);
+
+	function hide() {
+		clearTimeout(hideTimer);
+		panel.hidden = true;
+		showing = null;
+		put(byId("spoken"), "");
+	}
+	function hideAfter(ms) {
+		clearTimeout(hideTimer);
+		hideTimer = setTimeout(hide, ms);
+	}
 
 	function show(r, sound) {
 		const key = keyOf(r);
 		if (key === shown) return;
 		shown = key;
-		closePIN();
-		const word = T["kind." + r.kind] || "";
+		showing = r;
+		used = performance.now();
+		drawLight();
+		closeDialogs();
+		const lang = r.language && people[r.language] ? r.language : root.lang, W = speak(lang);
+		const word = W["kind." + r.kind] || "";
 		const stored = r.outcome === "stored", unset = stored && r.clock === "unset";
-		const sentence = r.reason && T["outcome." + r.outcome + "." + r.reason] ||
-			T["outcome." + r.outcome + (unset ? ".unset" : "")] || r.outcome;
+		const sentence = r.reason && W["outcome." + r.outcome + "." + r.reason] ||
+			stored && r.supersedes && W["outcome.corrected"] ||
+			W["outcome." + r.outcome + (unset ? ".unset" : "")] || r.outcome;
+		const mine = r.outcome === "duplicate" && !!r.employee_no;
 		const head = stored ? word : sentence;
 		const name = r.name || r.employee_no || "";
-		const note = !stored ? "" : unset ? sentence : sentence + " · " + (T["greet." + r.kind] || "");
+		const note = !stored ? "" : unset || r.supersedes ? sentence : sentence + " · " + (W["greet." + r.kind] || "");
 		// Of a stored punch the kind is the head; elsewhere it stands with the time,
 		// if anything was kept at all.
 		const at = r.outcome === "misread" ? "" :
 			(stored || r.outcome === "not_stored" ? "" : word + " ") + clockText(wall(Date.parse(r.time)));
+		panel.lang = lang;
 		panel.dataset.outcome = r.outcome;
+		panel.classList.toggle("unset", unset);
 		panel.classList.toggle("long", !stored);
 		panel.classList.toggle("wide", name.length > 14);
-		panel.querySelector("use").setAttribute("href", "#sym-" + (unset ? "unset" : r.outcome));
+		panel.classList.toggle("mine", mine);
+		panel.querySelector("use").setAttribute("href",
+			"#sym-" + (unset ? "unset" : r.supersedes && stored ? "corrected" : r.outcome));
 		// One clause a line: a person has a second to read it.
-		put(part("head"), head.replace(/([，；;.]) ?(?=.)/g, "$1\n"));
+		part("head").replaceChildren(...(mine ? [head] : head.match(/[^，；;.]+[，；;.]?\s*/g) || [head]).map((clause) => {
+			const line = document.createElement("span");
+			line.textContent = clause;
+			return line;
+		}));
 		put(part("name"), name);
 		put(part("say"), note);
 		put(part("time"), at);
+		drawOwn();
 		panel.hidden = false;
-		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(root.lang.startsWith("zh") ? "，" : ", "));
+		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(lang.startsWith("zh") ? "，" : ", "));
 		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome);
-		clearTimeout(hideTimer);
-		hideTimer = setTimeout(() => {
-			panel.hidden = true;
-			put(byId("spoken"), "");
-		}, 2500);
+		hideAfter(2500);
+		if (mine) keepOwn();
 	}
+
+	// ---- A person's own punches ---------------------------------------------------
+	// They belong to the answer on the screen, or to nobody.
+	let had = false;
+	const ownOnes = () => showing && panel.classList.contains("mine") && screen.mine &&
+		screen.mine.employee_no === showing.employee_no ? screen.mine : null;
+
+	// keepOwn leaves the panel open for as long as the daemon shows the punches.
+	function keepOwn() {
+		const m = ownOnes();
+		if (m) {
+			had = true;
+			drawOwn();
+			hideAfter(Math.max(0, Math.min(60000, Date.parse(m.until) - now())) + 500);
+		} else if (had) {
+			had = false;
+			if (showing && panel.classList.contains("mine")) hide();
+		}
+	}
+
+	const marks = { delivered: "✓", pending: "…", parked: "!", skipped: "–" };
+	function drawOwn() {
+		own.hidden = !panel.classList.contains("mine");
+		if (own.hidden) return;
+		const m = ownOnes(), W = speak(panel.lang), list = byId("own-list");
+		put(byId("own-title"), W["mine.title"]);
+		put(byId("own-close").firstElementChild, W.close);
+		const today = wall(now()).toISOString().slice(0, 10);
+		const rows = (m && m.punches || []).map((p) => {
+			const at = wall(Date.parse(p.time)), day = at.toISOString().slice(0, 10);
+			const by = {};
+			for (const x of p.places) (by[x.state] = by[x.state] || []).push(x.name);
+			return [
+				(day === today ? W["mine.today"] : day.slice(5).replace("-", "/")) + " " + clockText(at),
+				W["kind." + p.kind] || p.kind, p.superseded ? "what old" : "what",
+				p.superseded ? W["mine.superseded"] : p.outcome === "duplicate" ? W["outcome.duplicate"] :
+					Object.keys(marks).filter((s) => by[s]).map((s) => marks[s] + " " + by[s].join(", ") + " " + W["delivery." + s]).join("  "),
+			];
+		});
+		if (!m || !m.listed) rows.splice(0, rows.length, ["", W["mine.wait"], "what", ""]);
+		const drawn = JSON.stringify(rows);
+		if (list.dataset.drawn !== drawn) {
+			list.dataset.drawn = drawn;
+			list.replaceChildren(...rows.map(([when, what, kind, where]) => {
+				const li = document.createElement("li");
+				for (const [name, text] of [["when", when], [kind, what], ["where", where]]) {
+					const span = document.createElement("span");
+					span.className = name;
+					span.textContent = text;
+					li.append(span);
+				}
+				return li;
+			}));
+		}
+		const fix = m && m.fix && Date.parse(m.fix_until) > now();
+		put(byId("own-ask"), fix ? W["fix.ask"] : "");
+		for (const b of all("#own-kinds button")) {
+			put(b.lastElementChild, W["kind." + b.dataset.kind]);
+			b.style.visibility = fix ? "" : "hidden";
+			b.setAttribute("aria-disabled", String(!fix || b.dataset.kind === m.fix_kind));
+		}
+	}
+
+	let fixing = false;
+	for (const b of all("#own-kinds button")) b.addEventListener("click", async () => {
+		const m = ownOnes();
+		if (!m || fixing || b.getAttribute("aria-disabled") === "true") return;
+		fixing = true;
+		const W = speak(panel.lang);
+		try {
+			const answer = await post("/api/correct", { punch_id: m.fix, kind: b.dataset.kind });
+			const body = await answer.json();
+			if (body.outcome) {
+				if (!online || !live) show(body, true); // else the stream brings it
+			} else put(byId("own-ask"), W["fix.late"]);
+		} catch (_) {
+			put(byId("own-ask"), T["page.lost"]);
+		}
+		fixing = false;
+	});
+	byId("own-close").addEventListener("click", hide);
+	// Whoever touches an answer has read it.
+	panel.addEventListener("click", () => {
+		if (!panel.classList.contains("mine")) hide();
+	});
 
 	// ---- Sound ----------------------------------------------------------------
 	// Rhythm tells the outcomes apart, not pitch alone. [hertz, start, length] in ms.
@@ -181,7 +334,7 @@
 		misread: [[440, 0, 420]],
 		not_stored: [[294, 0, 110], [294, 160, 110], [294, 320, 110], [294, 480, 110], [220, 640, 600]],
 	};
-	let audio = null;
+	let audio = null, volume = 0.5;
 	try {
 		audio = new (window.AudioContext || window.webkitAudioContext)();
 	} catch (_) { /* no sound device: the screen says it all */ }
@@ -192,17 +345,18 @@
 	addEventListener("keydown", unlock);
 	function beep(name) {
 		try {
-			if (!audio || audio.state !== "running") return;
+			if (!audio || audio.state !== "running" || !volume) return;
 			for (const [hertz, start, length] of patterns[name] || []) {
 				const t = audio.currentTime + start / 1000, end = t + length / 1000;
 				const tone = audio.createOscillator(), loud = audio.createGain();
 				tone.type = "triangle";
 				tone.frequency.value = hertz;
 				loud.gain.setValueAtTime(0, t);
-				loud.gain.linearRampToValueAtTime(0.5, t + 0.008);
-				loud.gain.setValueAtTime(0.5, end - 0.02);
+				loud.gain.linearRampToValueAtTime(volume, t + 0.008);
+				loud.gain.setValueAtTime(volume, end - 0.02);
 				loud.gain.linearRampToValueAtTime(0, end);
 				tone.connect(loud).connect(audio.destination);
+				tone.onended = () => loud.disconnect();
 				tone.start(t);
 				tone.stop(end);
 			}
@@ -249,12 +403,17 @@
 			else missed = r;
 		});
 		on("screen", (s) => {
+			const before = screen;
 			screen = s;
 			drawScreen();
-			if (live) return;
-			live = true;
-			const fresh = missed && Math.abs(now() - Date.parse(missed.time)) < 2500;
-			if (s.result || fresh) show(s.result || missed, Boolean(fresh));
+			if (!live) {
+				live = true;
+				const fresh = missed && Math.abs(now() - Date.parse(missed.time)) < 2500;
+				if (s.result || fresh) show(s.result || missed, Boolean(fresh));
+			} else if (showing && !s.result && s.why === "chosen" && s.until !== before.until) {
+				hide(); // the next person has pressed a key
+			}
+			keepOwn();
 		});
 		on("status", setStatus);
 		on("pulse", (p) => {
@@ -263,6 +422,9 @@
 			dates = p.dates;
 			datesFrom = wall(base.utc).getUTCDate();
 			ready = p.ready;
+			night = p.night;
+			volume = p.volume / 100;
+			drawLight();
 			drawNotice();
 		});
 	}
@@ -289,44 +451,93 @@
 	}
 	for (const b of buttons) b.addEventListener("click", () => choose(b.dataset.kind));
 
+	// ---- Keys and gestures: four kinds, and no way out ------------------------------
 	addEventListener("keydown", (e) => {
-		if (e.ctrlKey || e.altKey || e.metaKey) return;
-		const key = /^(?:F([1-4])|([1-4]))$/.exec(e.key);
-		if (!key || (key[2] && pin.open)) return;
-		e.preventDefault();
-		if (e.repeat) return;
-		closePIN();
-		choose(buttons[(key[1] || key[2]) - 1].dataset.kind);
-	});
-	addEventListener("contextmenu", (e) => e.preventDefault());
-	addEventListener("dragstart", (e) => e.preventDefault());
+		const kind = /^(?:F([1-4])|([1-4]))$/.exec(e.key), alone = !(e.ctrlKey || e.altKey || e.metaKey);
+		if (alone && kind && !(kind[2] && pin.open)) {
+			e.preventDefault();
+			if (e.repeat) return;
+			closeDialogs();
+			if (showing) hide();
+			return choose(buttons[(kind[1] || kind[2]) - 1].dataset.kind);
+		}
+		if (alone && e.key === "Escape" && showing) return hide();
+		if (!alone || /^(F\d+|Browser.*|GoBack|GoHome|Launch.*)$/.test(e.key)) e.preventDefault();
+	}, { capture: true });
+	for (const name of ["contextmenu", "dragstart", "dragover", "drop", "gesturestart"]) {
+		addEventListener(name, (e) => e.preventDefault());
+	}
+	addEventListener("wheel", (e) => {
+		if (e.ctrlKey) e.preventDefault();
+	}, { passive: false });
 
 	// ---- Number and PIN -----------------------------------------------------------
 	const pin = byId("pin"), number = byId("pin-number"), secret = byId("pin-pin");
-	let field = number, pinTimer = 0, busy = false;
+	const pad = byId("pin-pad"), tongues = byId("pin-languages"), digits = all(".digit");
+	const pages = ["123456789", "ABCDEFGHI", "JKLMNOPQR", "STUVWXYZ-"];
+	let field = number, pinTimer = 0, busy = false, page = 0, PW = T;
 
-	function closePIN() {
+	function turnTo(n) {
+		page = n % pages.length;
+		digits.forEach((b, i) => put(b, pages[page][i]));
+		put(byId("pin-letters"), pages[(page + 1) % pages.length].slice(0, 3));
+	}
+	function speakPIN(lang) {
+		PW = speak(lang);
+		pin.lang = lang;
+		for (const e of all("[data-t]", pin)) put(e, PW[e.dataset.t]);
+		for (const b of tongues.children) b.setAttribute("aria-pressed", String(b.lang === lang));
+		put(byId("pin-error"), "");
+	}
+	function showTongues(yes) {
+		tongues.hidden = !yes;
+		pad.hidden = yes;
+		byId("pin-language").setAttribute("aria-expanded", String(yes));
+	}
+	for (const lang of [root.lang, ...Object.keys(people)]) {
+		const b = document.createElement("button");
+		b.type = "button";
+		b.lang = lang;
+		b.textContent = speak(lang).language;
+		b.addEventListener("click", () => {
+			speakPIN(lang);
+			showTongues(false);
+			field.focus();
+		});
+		tongues.append(b);
+	}
+	byId("pin-language").addEventListener("click", () => showTongues(tongues.hidden));
+	byId("pin-letters").addEventListener("pointerdown", (e) => e.preventDefault());
+	byId("pin-letters").addEventListener("click", () => {
+		showTongues(false);
+		turnTo(page + 1);
+	});
+
+	function closeDialogs() {
 		if (pin.open) pin.close();
+		if (sheet.open) sheet.close();
 	}
 	function keepPIN() {
 		clearTimeout(pinTimer);
-		pinTimer = setTimeout(closePIN, 30000);
+		pinTimer = setTimeout(closeDialogs, 30000);
 	}
 	pin.addEventListener("close", () => {
 		clearTimeout(pinTimer);
 		number.value = secret.value = "";
-		put(byId("pin-error"), "");
+		speakPIN(root.lang);
+		showTongues(false);
+		turnTo(0);
 	});
 	byId("pin-open").addEventListener("click", () => {
 		pin.showModal();
 		number.focus();
 		keepPIN();
 	});
-	byId("pin-cancel").addEventListener("click", closePIN);
+	byId("pin-cancel").addEventListener("click", closeDialogs);
 	for (const f of [number, secret]) f.addEventListener("focus", () => { field = f; });
 	pin.addEventListener("pointerdown", keepPIN);
 	pin.addEventListener("keydown", keepPIN);
-	for (const b of document.querySelectorAll(".pad button[type=button]")) {
+	for (const b of all("button[type=button]", pad)) {
 		// The field keeps the focus: the caret is where the digits go.
 		b.addEventListener("pointerdown", (e) => e.preventDefault());
 		b.addEventListener("click", () => {
@@ -343,7 +554,10 @@
 			(number.value ? secret : number).focus();
 		};
 		if (!number.value) return number.focus();
-		if (!secret.value) return secret.focus();
+		if (!secret.value) {
+			turnTo(0);
+			return secret.focus();
+		}
 		if (busy) return;
 		busy = true;
 		put(byId("pin-error"), "");
@@ -351,18 +565,54 @@
 			const answer = await post("/api/pin", { employee_no: number.value, pin: secret.value });
 			const body = await answer.json();
 			if (body.outcome) {
-				closePIN();
+				closeDialogs();
 				// The stream brings it, in its order among the others.
 				if (!online || !live) show(body, true);
-			} else if (answer.status === 403) trouble(T["pin.wrong"]);
-			else if (answer.status === 429) trouble(say("pin.wait", answer.headers.get("Retry-After") || 60));
-			else trouble(T["outcome.not_stored"]);
+			} else if (answer.status === 403) trouble(PW["pin.wrong"]);
+			else if (answer.status === 429) trouble(fill(PW["pin.wait"], answer.headers.get("Retry-After") || 60));
+			else trouble(PW["outcome.not_stored"]);
 		} catch (_) {
 			trouble(T["page.lost"]);
 		}
 		busy = false;
 	});
 
+	// ---- The state, for a technician ------------------------------------------------
+	const sheet = byId("state");
+	let sheetTimer = 0;
+	function drawState() {
+		if (!sheet.open || !status) return;
+		const rows = [];
+		const box = status.outbox || {};
+		rows.push([screen.clock === "synced" ? "done" : "wait", T["status.clock"], T["clock." + screen.clock] || "", ""]);
+		rows.push([!ready || box.low_space || box.incident ? "stuck" : "done", T["status.storage"],
+			!ready ? T["not.ready"] : box.incident ? T["outbox.mended"] : box.low_space ? T["space.low"] : T["status.ready"], ""]);
+		for (const d of status.destinations || []) {
+			const fine = d.state === "ok" && !d.parked;
+			rows.push([fine ? "done" : d.state === "retrying" && !d.parked ? "wait" : "stuck", d.name, T["dest." + d.state] || d.state,
+				[waiting(d.pending || 0, d.oldest_unsent_seconds || 0), d.parked ? attention(d.parked) : ""].filter(Boolean).join(" · ")]);
+		}
+		for (const r of status.readers || []) rows.push([r.state === "ok" ? "done" : "stuck", r.name, T["reader.state." + r.state] || r.state, ""]);
+		byId("state-list").replaceChildren(...rows.map(([state, name, word, note]) => {
+			const li = document.createElement("li"), b = document.createElement("b"), more = document.createElement("span");
+			li.dataset.state = state;
+			b.textContent = name;
+			more.textContent = note;
+			li.append(b, " " + word, note ? more : "");
+			return li;
+		}));
+	}
+	byId("state-open").addEventListener("click", () => {
+		byId("qr-large").src = "/qr.svg?" + Math.floor(now() / 1000) % 86400;
+		sheet.showModal();
+		byId("state-close").focus();
+		drawState();
+		clearTimeout(sheetTimer);
+		sheetTimer = setTimeout(closeDialogs, 60000);
+	});
+	byId("state-close").addEventListener("click", closeDialogs);
+
+	speakPIN(root.lang);
 	setTime(root.dataset.now);
 	drawScreen();
 	tick();
