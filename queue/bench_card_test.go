@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -218,6 +219,13 @@ func serveCard(at string, perWrite, perFlush time.Duration) error {
 		}
 	}()
 	fmt.Println("ready")
+	// A card's time is its own: it waits for no processor that others are using, and
+	// its 0.2 ms are not the 1.1 that Go's sleep may make of them.
+	runtime.LockOSThread()
+	first := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if err := unix.SchedSetAttr(0, &first, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "the card has to share the processor with other programs:", err)
+	}
 	le := binary.LittleEndian
 	const most = 1 << 20
 	req := make([]byte, most+8192)
@@ -236,9 +244,13 @@ func serveCard(at string, perWrite, perFlush time.Duration) error {
 		case taking = <-slow:
 		default:
 		}
+		var begin unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &begin); err != nil {
+			return err
+		}
 		takes := func(d time.Duration) {
-			if taking {
-				time.Sleep(d)
+			until := unix.NsecToTimespec(begin.Nano() + d.Nanoseconds())
+			for taking && unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil) == unix.EINTR {
 			}
 		}
 		in, body := req[:40], req[40:n]
