@@ -180,6 +180,7 @@ func (o *Outbox) commit(group []*request) {
 		close(r.done)
 	}
 	if err == nil && len(items) > 0 {
+		o.lastCommit.Store(int64(time.Since(o.opened)))
 		if fn := o.commits.Load(); fn != nil {
 			(*fn)(time.Since(begin), len(items))
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,11 +40,12 @@ type cardModel struct {
 	name         string
 	write, flush time.Duration
 	samples      int // of each size: the one in a hundred must not be a handful
+	perSecond    int // bytes it takes in, beside the cost of a request; 0 for cardPerSecond
 }
 
 const (
 	cardBytes     = 1 << 30
-	cardPerSecond = 100 << 20 // bytes it takes in, beside the cost of a request
+	cardPerSecond = 100 << 20
 )
 
 // newCard makes a card with the model's manners, or, without a model, one on this
@@ -76,7 +78,7 @@ func newCard(t testing.TB, m *cardModel) (*card, error) {
 			return nil, err
 		}
 		cmd := exec.Command(os.Args[0], "-test.run=^TestCardServer$", "-test.timeout=0")
-		cmd.Env = append(os.Environ(), "CARD_MOUNT="+file, "CARD_WRITE="+m.write.String(), "CARD_FLUSH="+m.flush.String())
+		cmd.Env = append(os.Environ(), "CARD_MOUNT="+file, "CARD_WRITE="+m.write.String(), "CARD_FLUSH="+m.flush.String(), fmt.Sprintf("CARD_SPEED=%d", cmp.Or(m.perSecond, cardPerSecond)))
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -187,14 +189,15 @@ func TestCardServer(t *testing.T) {
 	}
 	perWrite, _ := time.ParseDuration(os.Getenv("CARD_WRITE"))
 	perFlush, _ := time.ParseDuration(os.Getenv("CARD_FLUSH"))
-	if err := serveCard(at, perWrite, perFlush); err != nil {
+	perSecond, _ := strconv.Atoi(os.Getenv("CARD_SPEED"))
+	if err := serveCard(at, perWrite, perFlush, perSecond); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func serveCard(at string, perWrite, perFlush time.Duration) error {
+func serveCard(at string, perWrite, perFlush time.Duration, perSecond int) error {
 	fd, err := syscall.Open("/dev/fuse", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("/dev/fuse: %w", err)
@@ -291,7 +294,7 @@ func serveCard(at string, perWrite, perFlush time.Duration) error {
 				errno = int(syscall.ENOSPC)
 				break
 			}
-			takes(perWrite + time.Duration(size)*time.Second/cardPerSecond)
+			takes(perWrite + time.Duration(size)*time.Second/time.Duration(perSecond))
 			copy(mem[from:], body[40:40+size])
 			out = make([]byte, 8)
 			le.PutUint32(out, uint32(size))

@@ -49,7 +49,7 @@ func TestFigures(t *testing.T) {
 		run  func()
 	}{
 		{"commit", f.commits}, {"device", f.devices}, {"settle", f.settles},
-		{"cards", f.cards}, {"open", f.opens}, {"read", f.reads},
+		{"cards", f.cards}, {"roll", f.rolls}, {"open", f.opens}, {"read", f.reads},
 	} {
 		if only := os.Getenv("BENCH_ONLY"); only == "" || strings.Contains(only, part.name) {
 			part.run()
@@ -489,12 +489,14 @@ func (f *figures) settles() {
 	}
 }
 
+var cardModels = []cardModel{
+	{"card 2 ms a write", 2 * time.Millisecond, 0, 3000, 0},
+	{"card 6 ms a flush", 200 * time.Microsecond, 6 * time.Millisecond, 1500, 0},
+}
+
 // cards measures a punch, and many at once, on slow cards.
 func (f *figures) cards() {
-	for _, m := range []cardModel{
-		{"card 2 ms a write", 2 * time.Millisecond, 0, 3000},
-		{"card 6 ms a flush", 200 * time.Microsecond, 6 * time.Millisecond, 1500},
-	} {
+	for _, m := range cardModels {
 		c, err := newCard(f, &m)
 		if err != nil {
 			f.cannot(m.name, err)
@@ -517,6 +519,72 @@ func (f *figures) cards() {
 		f.row("16 readers at once, "+m.name, fmt.Sprintf("%.1f × one reader (%.0f/s, %.0f/s; %.1f a commit)", many/one, many, one, group), "≥ 8 ×", many >= 8*one)
 		c.close(f)
 	}
+}
+
+// rolls measures a tap while a new file is begun, on cards that take in no more
+// than the least that is sold.
+func (f *figures) rolls() {
+	for _, m := range cardModels {
+		m.perSecond = 10 << 20
+		m.name += ", 10 MB/s"
+		c, err := newCard(f, &m)
+		if err != nil {
+			f.cannot("a tap while a new file is begun, "+m.name, err)
+			continue
+		}
+		f.rollRow(c, m.name)
+		c.close(f)
+	}
+}
+
+// rollRow measures the tap of a person who comes just as a new file is begun.
+func (f *figures) rollRow(c *card, name string) {
+	dir := filepath.Join(c.dir, "x")
+	defer os.RemoveAll(dir)
+	o := benchOptions(dir)
+	o.SegmentRecords = 40
+	box := f.open(o)
+	defer box.Close()
+	c.slow(true)
+	defer c.slow(false)
+	tap := func(n int) time.Duration {
+		begin := time.Now()
+		if _, err := box.Append(draft(n)); err != nil {
+			f.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	var alone, meanwhile []time.Duration
+	for n := 0; len(meanwhile) < f.pick(3, 15); {
+		for range o.SegmentRecords {
+			alone = append(alone, tap(n))
+			n++
+		}
+		tidied := make(chan error, 1)
+		go func() { tidied <- box.Tidy() }()
+		for box.wmu.TryLock() { // until it is at work
+			box.wmu.Unlock()
+			time.Sleep(100 * time.Microsecond)
+		}
+		longest := time.Duration(0) // of the taps until all is done
+		for done := false; !done; {
+			longest = max(longest, tap(n))
+			n++
+			select {
+			case err := <-tidied:
+				if done = true; err != nil {
+					f.Fatal(err)
+				}
+			default:
+			}
+		}
+		meanwhile = append(meanwhile, longest)
+	}
+	slices.Sort(alone)
+	slices.Sort(meanwhile)
+	mid, most := quantile(meanwhile, .5), meanwhile[len(meanwhile)-1]
+	f.row("the slowest tap while a new file is begun, "+name, fmt.Sprintf("%.1f ms, at most %.1f; else %.1f",
+		float64(mid.Microseconds())/1000, float64(most.Microseconds())/1000, float64(quantile(alone, .5).Microseconds())/1000), "", true)
 }
 
 // rate is how many punches a second so many readers get through, with what Run does

@@ -209,7 +209,7 @@ func underFault(t *testing.T, f fault, env ...string) outcome {
 		}
 		if f.call == "write" { // Go's own are not the medium's
 			dir := filepath.Join(medium, "outbox")
-			paths := []string{words.Name(), medium, dir, filepath.Join(dir, "high-water"), filepath.Join(dir, "high-water.new")}
+			paths := []string{words.Name(), medium, dir, filepath.Join(dir, "high-water"), filepath.Join(dir, "high-water.new"), filepath.Join(dir, "next.db.new")}
 			for seq := range uint64(60) {
 				paths = append(paths, segmentPath(dir, seq), segmentPath(dir, seq)+".new")
 			}
@@ -472,7 +472,7 @@ func TestFaultOfAReadIsNoDamageUntilItStays(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		// Reads of the outbox's file only, and of all threads as one.
+		// Reads of the outbox's file only.
 		cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", os.DevNull, "-P", segmentPath(dir, 1), "-e", "trace=pread64",
 			"-e", "inject=pread64:error=EIO:when="+when, os.Args[0])
 		cmd.Env = append(os.Environ(), "OUTBOX_CHILD="+dir, "OUTBOX_MODE=open", "GOMAXPROCS=1")

@@ -104,10 +104,12 @@ type Outbox struct {
 	queue   []*request
 	leading bool // one of those who wait has the lead, see Append
 
+	tmu     sync.Mutex // one tidies at a time
 	wmu     sync.Mutex // the writer: one transaction at a time
 	broken  error      // the last commit's outcome is unknown: reopen before the next
 	mark    uint64     // high-water mark on the medium: every number below it may be in use
 	company bool       // the last commit held more than one punch
+	filling bool       // zeros are being written ahead
 	recent  map[punch.Tap]uint64
 	taps    []punch.Tap // the same, in order, to forget the oldest
 
@@ -142,6 +144,9 @@ type Outbox struct {
 
 	imu      sync.Mutex
 	incident string // what happened to the files, for screen and status
+
+	opened     time.Time
+	lastCommit atomic.Int64 // since opened, in nanoseconds
 
 	work    chan struct{} // something for Run to do
 	commits atomic.Pointer[func(time.Duration, int)]
@@ -189,7 +194,7 @@ func openWith(o Options, extra *extraCopies) (*Outbox, error) {
 	if o.Who == nil {
 		o.Who = func(punch.Badge) (string, bool) { return "", false }
 	}
-	b := &Outbox{opt: o, log: o.Logger, changed: make(chan struct{}), work: make(chan struct{}, 1), copies: make(chan struct{}, 1), extra: extra,
+	b := &Outbox{opt: o, log: o.Logger, opened: time.Now(), changed: make(chan struct{}), work: make(chan struct{}, 1), copies: make(chan struct{}, 1), extra: extra,
 		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}, timeless: map[[16]byte]bool{}}
 	if !o.ReadOnly {
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -362,6 +367,7 @@ func (o *Outbox) openFiles() error {
 	if o.opt.ReadOnly {
 		return nil
 	}
+	o.wake() // what the last life has left undone between its punches
 	return o.raiseMark()
 }
 

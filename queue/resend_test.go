@@ -126,7 +126,7 @@ func TestAPunchOfAnOlderSegmentIsOpenedAgain(t *testing.T) {
 	for i := range 5 {
 		appendN(t, b, i*10, 10)
 		deliver(t, b, "feishu")
-		if err := b.tidy(); err != nil {
+		if err := b.tidy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -316,7 +316,7 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 						rt.Fatal(err)
 					}
 					made = append(made, d.Stamp)
-					if err := b.tidy(); err != nil {
+					if err := b.tidy(t.Context()); err != nil {
 						rt.Fatal(err)
 					}
 				}

@@ -31,9 +31,10 @@ import (
 //	boots      boot id → wall time at uptime zero, for boots that began without the time
 //
 // Only the newest segment is written to. When it is full (100,000 records) or a
-// month has gone by, a new one is made beside it under a temporary name, given
+// month has gone by, an empty file is prepared beside it while punches go on; then,
+// with the writer's lock held for about as long as two commits take, it is given
 // the positions and the parked punches, synced, and renamed; the old one stays as
-// it is, the archive. Links, boots, times and receipts are read from all segments, so
+// it is, the archive. A file that was prepared and not used is removed at the next start. Links, boots, times and receipts are read from all segments, so
 // they are never carried.
 var (
 	bktMeta  = []byte("meta")
@@ -69,10 +70,11 @@ const (
 	// inlineMax is bbolt's limit for a bucket inside its parent's page: a quarter of a page.
 	inlineMax = 1024
 	// growBy is how many zeros are written ahead, so that a commit never waits for
-	// the file system to find and journal new space. About 40,000 punches. When a
-	// quarter of them is left the next quarter is written: a tap that comes then
-	// waits for 2 MB, on a slow card some 0.2 s.
-	growBy = 8 << 20
+	// the file system to find and journal new space: about 20,000 punches. When half
+	// of them are left the others are written again. They come in steps of stepAhead,
+	// each synced, because a tap may wait behind one: on a slow card 20 ms.
+	growBy    = 4 << 20
+	stepAhead = 128 << 10
 	// growLeast is what a commit adds by itself when none were written.
 	growLeast = 256 << 10
 	// mapSize is mapped from the start, beyond the end of the file, so that a long
@@ -190,14 +192,46 @@ type carry struct {
 // createSegment makes a new segment under a temporary name and renames it once
 // it is whole on the medium. Repeating it after a cut is safe.
 func createSegment(dir string, first uint64, c carry, opt Options) error {
-	noSync := opt.UnsafeNoSync
-	path := segmentPath(dir, first)
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("outbox: %w", err)
+	tmp := segmentPath(dir, first) + ".new"
+	if err := makeEmpty(tmp, opt, func() error { return nil }); err != nil {
+		return fmt.Errorf("outbox: create %s: %w", tmp, err)
 	}
-	o := boltOptions(false, true)
-	db, err := bolt.Open(tmp, 0o600, o)
+	return fillSegment(dir, tmp, first, c, opt)
+}
+
+// makeEmpty makes a file for a segment, with zeros written ahead and no buckets in
+// it, and syncs it. It is a leftover until it is filled and renamed. Between two
+// steps it asks whether to go on.
+func makeEmpty(tmp string, opt Options, goOn func() error) (err error) {
+	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	db, err := bolt.Open(tmp, 0o600, boltOptions(false, true))
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	for left := opt.ahead; left > 0; left -= stepAhead {
+		if err := errorsOf(goOn(), writeAhead(tmp, min(left, stepAhead), opt.UnsafeNoSync)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillSegment makes a segment of what makeEmpty has made: a few pages, and as many
+// syncs as two commits have.
+func fillSegment(dir, tmp string, first uint64, c carry, opt Options) error {
+	path := segmentPath(dir, first)
+	noSync := opt.UnsafeNoSync
+	db, err := bolt.Open(tmp, 0o600, boltOptions(false, true))
 	if err != nil {
 		return fmt.Errorf("outbox: create %s: %w", tmp, err)
 	}
@@ -270,9 +304,6 @@ func createSegment(dir string, first uint64, c carry, opt Options) error {
 	}
 	if cerr := db.Close(); err == nil {
 		err = cerr
-	}
-	if err == nil {
-		err = writeAhead(tmp, opt.ahead, noSync)
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -146,8 +147,10 @@ func TestPersonsDecisionIsDeliveredOnceGivenNeverChangesAndOutlivesEverything(t 
 	b.Close()
 	b = open(t, Options{Dir: dir, BootID: [16]byte{4}})
 	check("after a restart")
+	next := filepath.Join(dir, "next.db.new")
+	err = makeEmpty(next, b.opt, func() error { return nil })
 	b.wmu.Lock()
-	err = b.roll(0)
+	err = errors.Join(err, b.roll(next, 0))
 	b.wmu.Unlock()
 	if err != nil {
 		t.Fatal(err)
