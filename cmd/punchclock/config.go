@@ -103,7 +103,12 @@ type readerConfig struct {
 
 	Port    string // serial
 	Baud    int    // serial
-	Dialect string // serial
+	Dialect string // serial, evdev
+
+	USB    string // evdev: vendor:product, "" for any
+	Serial string // evdev
+	Phys   string // evdev
+	Digits int    // evdev: digits of a card whose leading zeros are left out; 0 is off
 
 	at mark
 }
@@ -224,6 +229,8 @@ func defaultReader(driver string) readerConfig {
 	switch driver {
 	case "serial":
 		return readerConfig{Driver: driver, Baud: 9600, Dialect: "rdm6300"}
+	case "evdev":
+		return readerConfig{Driver: driver, Dialect: "dec-line"}
 	}
 	return readerConfig{Driver: driver}
 }
@@ -585,6 +592,8 @@ func readReader(s *section, have inBuild, c *config) readerConfig {
 			s.bad("baud", fmt.Sprintf("%d baud is not a speed that readers have", v.Baud),
 				"write one of "+strings.Trim(strings.ReplaceAll(fmt.Sprint(bauds), " ", ", "), "[]")+"; most have 9600")
 		}
+	case "evdev":
+		v.readEvdev(s, c)
 	}
 	s.done()
 	return v
@@ -703,8 +712,11 @@ func (c *config) twice(d *document) {
 		}
 		names[r.Name] = true
 		port := r.Port
-		if r.Driver == "stdin" {
+		switch {
+		case r.Driver == "stdin":
 			port = "standard input"
+		case r.Driver == "evdev" && port == "":
+			port = "the USB device " + strings.TrimSpace(r.USB+" "+r.Serial+" "+r.Phys)
 		}
 		if first, taken := ports[port]; port != "" && taken {
 			d.badAt(r.at.val, fmt.Sprintf("readers %q and %q share %s", first, r.Name, port), "remove one of them; two readers on one line steal each other's bytes")
@@ -1523,6 +1535,7 @@ func (c *config) show(w io.Writer) error {
 			set("baud", r.Baud)
 			set("dialect", r.Dialect)
 		}
+		r.showKeys(set)
 	}
 	for _, v := range c.Destinations {
 		b.WriteString("\n[[destination]]\n")
@@ -1587,6 +1600,8 @@ port    = "/dev/ttyUSB0"            # better the name that never changes, see: l
 baud    = 9600                      # 1200 … 115200
 dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rdm6300, id12la, idteck, parallax, raw4, hex-line, dec-line
 `
+	case "evdev":
+		return exampleEvdev
 	case "stdin":
 		return `[[reader]]
 name    = "desk"

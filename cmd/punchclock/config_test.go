@@ -16,7 +16,7 @@ import (
 )
 
 var testBuild = inBuild{
-	readers:      []string{"serial", "stdin"},
+	readers:      []string{"evdev", "serial", "stdin"},
 	destinations: []string{"transfercard", "feishu", "signin"},
 	dialects:     []string{"rdm6300", "id12la", "idteck", "parallax", "hex-line", "dec-line"},
 	languages:    []string{"zh-TW", "zh-CN", "en"},
@@ -126,10 +126,10 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		}},
 		{"reader without anything", top + "[[reader]]\n", []string{
 			`f:3:3: this reader has no name; write name = "front" under [[reader]]`,
-			`f:3:3: this reader has no driver; write driver = one of "serial" or "stdin"`,
+			`f:3:3: this reader has no driver; write driver = one of "evdev", "serial" or "stdin"`,
 		}},
 		{"reader of a later build", top + "[[reader]]\nname = \"door\"\ndriver = \"wiegand\"\nd0 = 17\n", []string{
-			`f:5:10: driver "wiegand" is not in this build; this build has "serial" or "stdin"`,
+			`f:5:10: driver "wiegand" is not in this build; this build has "evdev", "serial" or "stdin"`,
 		}},
 		{"reader nobody knows", top + "[[reader]]\nname = \"Front Door\"\ndriver = \"seral\"\n", []string{
 			`f:4:8: reader name "Front Door" cannot be used; use 1 to 16 small letters, digits and dashes, beginning with a letter or digit, for example "front"`,
@@ -144,6 +144,18 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		{"two readers of one name and one port", top + serialReader + serialReader, []string{
 			`f:8:8: a second reader is named "front"; give each reader a name of its own`,
 			`f:8:8: readers "front" and "front" share /dev/ttyUSB0; remove one of them; two readers on one line steal each other's bytes`,
+		}},
+		{"USB keyboard reader", top + "[[reader]]\nname = \"usb\"\ndriver = \"evdev\"\nserial = \"A1\"\ndialect = \"rdm6300\"\ndigits = 9\nbaud = 9600\n", []string{
+			`f:3:3: a USB keyboard reader must be told from every other keyboard; write port = "/dev/input/by-id/…-event-kbd" (see: ls /dev/input/by-id), or usb = "vendor:product" (see: lsusb)`,
+			`f:6:10: serial tells two devices of one make apart, and says nothing alone; write port = "/dev/input/by-id/…-event-kbd" (see: ls /dev/input/by-id), or usb = "vendor:product" (see: lsusb)`,
+			`f:7:11: dialect "rdm6300" is not known; write "hex-line" or "dec-line"`,
+			`f:8:10: no reader types cards of 9 digits; write 8, 10 or 13 for a reader that leaves leading zeros out, or 0`,
+			`f:9:1: unknown key "baud" in [[reader]]; write one of: name, driver, port, usb, serial, phys, dialect, digits`,
+		}},
+		{"USB keyboard readers that are one", top + "[[reader]]\nname = \"a\"\ndriver = \"evdev\"\nusb = \"08ff:0009\"\n[[reader]]\nname = \"b\"\ndriver = \"evdev\"\nusb = \"08ff:0009\"\ndialect = \"hex-line\"\ndigits = 8\n[[reader]]\nname = \"c\"\ndriver = \"evdev\"\nusb = \"08FF:9\"\n", []string{
+			`f:8:8: readers "a" and "b" share the USB device 08ff:0009; remove one of them; two readers on one line steal each other's bytes`,
+			`f:12:10: digits is for decimal readers; write dialect = "dec-line", or digits = 0`,
+			`f:16:7: usb "08FF:9": it is not vendor:product, four hexadecimal digits each in small letters; write it as lsusb shows it, for example usb = "08ff:0009"`,
 		}},
 		{"secret in the file", top + to104 + "client_secret = \"hunter2\"\n", []string{
 			`f:8:1: destination.client_secret does not belong into this file; put the secret into a file of its own and name that file in client_secret_file`,
@@ -361,7 +373,7 @@ func show(t *testing.T, c *config) string {
 
 func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
-		top, exampleConfig(), top + exampleReader("stdin"), top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
+		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
 		top + "[badge]\nsame_card = []\n", top + "[badge]\nsame_card = [\"reversed\", \"last3\"]\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
 		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",

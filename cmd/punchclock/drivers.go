@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"punchclock/device"
+	"punchclock/device/evdev"
 	"punchclock/device/serialport"
 	"punchclock/device/stdin"
 	"punchclock/queue/punch"
@@ -25,6 +26,9 @@ import (
 var readerDrivers = map[string]func(readerConfig, readerParts) (device.Reader, error){
 	"serial": func(c readerConfig, p readerParts) (device.Reader, error) {
 		return serialport.New(serialport.Config{Name: c.Name, Port: c.Port, Baud: c.Baud, Dialect: c.Dialect, Logger: p.log})
+	},
+	"evdev": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return evdev.New(evdev.Config{Name: c.Name, Port: c.Port, USB: c.USB, Serial: c.Serial, Phys: c.Phys, Dialect: c.Dialect, Digits: c.Digits, Logger: p.log})
 	},
 	"stdin": func(c readerConfig, p readerParts) (device.Reader, error) { return stdin.New(c.Name, p.stdin), nil },
 }
