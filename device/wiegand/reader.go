@@ -57,7 +57,7 @@ type Config struct {
 	// Chip is a GPIO chip's label, or the path of its device; "" is the one that a
 	// Raspberry Pi's header is wired to.
 	Chip    string
-	D0, D1  string        // see [ParsePin]
+	D0, D1  string        // see [device.ParsePin]
 	Formats []string      // some of [Formats]; nil is [DefaultFormats]
 	Keypad  string        // one of [Keypads], or "" for a reader without keys
 	Enter   string        // the key that ends what is typed, "#" or "*"; the other one clears. "" is "#"
@@ -146,11 +146,11 @@ func New(cfg Config) (*Reader, error) {
 		return wrong(fmt.Errorf("a frame cannot end after %v: use %v to %v", cfg.Gap, minGap, maxGap))
 	}
 	if cfg.Open == nil {
-		d0, err := ParsePin(cfg.Chip, cfg.D0)
+		d0, err := device.ParsePin(cfg.Chip, cfg.D0)
 		if err != nil {
 			return wrong(fmt.Errorf("d0: %w", err))
 		}
-		d1, err := ParsePin(cfg.Chip, cfg.D1)
+		d1, err := device.ParsePin(cfg.Chip, cfg.D1)
 		if err != nil {
 			return wrong(fmt.Errorf("d1: %w", err))
 		}

@@ -1,4 +1,4 @@
-package wiegand
+package device
 
 import (
 	"fmt"
@@ -18,9 +18,10 @@ const (
 	mostLines   = 1024 // of a chip
 )
 
-// ParsePin reads the name of a line: "GPIO17", its number on the chip, which on a
-// Raspberry Pi is the BCM number; or "pin 11", its place on the 40-pin header. chip
-// is [Config].Chip: without one only lines of the header are taken.
+// ParsePin reads the name of a GPIO line: "GPIO17", its number on the chip, which on
+// a Raspberry Pi is the BCM number; or "pin 11", its place on the 40-pin header. chip
+// is that of the configuration, "" for the header's: then only lines of the header
+// are taken.
 func ParsePin(chip, s string) (line int, err error) {
 	if n, ok := strings.CutPrefix(s, "GPIO"); ok {
 		line, err := strconv.Atoi(n)
