@@ -14,7 +14,7 @@ PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-power power-kernel test-kernel guest-kernel deps
+.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,11 @@ durability-kill: ## kill -9 a writing outbox N times: nothing acknowledged may b
 STATES ?= 5000
 durability-states: deps ## open STATES of the states that a power cut can leave on the medium: nothing acknowledged may be missing
 	CRASH_STATES=$(STATES) $(GO) test -count=1 -timeout 60m -v -run 'Crash' ./queue
+
+DAYS ?= 90
+durability-drain: N = 500
+durability-drain: ## kill -9 a delivering clock N times (500), then deliver DAYS (90) of 1,000 punches while people tap
+	DRAIN_KILLS=$(N) DRAIN_DAYS=$(DAYS) $(GO) test -count=1 -timeout 90m -v -run 'KillsDuringADrain|ThreeMonthsOffline' ./cmd/punchclock
 
 durability-power: N = 200
 durability-power: power-kernel ## cut the power of a punching clock N times (200), in a virtual machine: nothing acknowledged may be missing

@@ -144,7 +144,7 @@ func spent(b *testing.B, pid int) (cpu time.Duration, wakes int) {
 	return cpu, wakes
 }
 
-func procStatus(b *testing.B, pid int, field string) int {
+func procStatus(b testing.TB, pid int, field string) int {
 	b.Helper()
 	s, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

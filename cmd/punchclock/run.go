@@ -77,7 +77,7 @@ type clockwork struct {
 // startSpread apart.
 const (
 	powerBack   = 5 * time.Minute
-	startSpread = time.Minute
+	startSpread = 3 * time.Minute
 )
 
 // run is the whole program in reading order: what is opened, what is built of it,
@@ -95,7 +95,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err
 	}
-	if h.clock.Now().Uptime < powerBack {
+	if cfg.Clock.Trust != clock.System && h.clock.Now().Uptime < powerBack { // a desk is no fleet
 		h.spread = startSpread
 	}
 	people := &directory{}

@@ -120,19 +120,43 @@ func (w *Worker) load(ctx context.Context, ps []punch.Punch) {
 			continue
 		}
 		if batch = append(batch, p); len(batch) == w.c.Batch {
+			if w.early() {
+				return
+			}
 			w.send(ctx, batch)
 			if batch = nil; w.full() {
 				return
 			}
 		}
 	}
-	if len(batch) > 0 && len(w.air.out) == 0 {
+	if len(batch) > 0 && len(w.air.out) == 0 && !w.early() {
 		w.send(ctx, batch)
 	}
 }
 
+// early reports whether the next Send has to wait for the gate: after a long outage,
+// for a while.
+func (w *Worker) early() bool {
+	w.gated = time.Now().Before(w.gate)
+	return w.gated
+}
+
+// space sets the gate for the Send after this one.
+func (w *Worker) space() {
+	if w.gentle.IsZero() {
+		return
+	}
+	left := gentleTime - time.Since(w.gentle)
+	if left <= 0 {
+		w.gentle, w.gate = time.Time{}, time.Time{}
+		return
+	}
+	w.gate = time.Now().Add(gentleFirst * time.Duration(left/time.Millisecond) / time.Duration(gentleTime/time.Millisecond))
+}
+
 // send starts a flight.
 func (w *Worker) send(ctx context.Context, batch []punch.Punch) {
+	w.space()
 	f := &flight{batch: batch}
 	w.air.out = append(w.air.out, f)
 	for _, p := range batch {
@@ -208,14 +232,14 @@ func (w *Worker) landAll(ctx context.Context) {
 		w.air.stop()
 	}
 	for len(w.air.out) > 0 {
-		w.land(ctx, nil)
+		w.land(ctx, nil, nil)
 	}
 }
 
-// land waits for an answer, or for changed, which may be nil, and acts on every
+// land waits for an answer, or for changed or open, which may be nil, and acts on every
 // answer that has come: verdicts are settled in one commit, and when something went
 // wrong and the last flight is back, the trouble is waited out.
-func (w *Worker) land(ctx context.Context, changed <-chan struct{}) {
+func (w *Worker) land(ctx context.Context, changed <-chan struct{}, open <-chan time.Time) {
 	tick := time.NewTicker(noteSync)
 	defer tick.Stop()
 	var back []*flight
@@ -224,6 +248,8 @@ func (w *Worker) land(ctx context.Context, changed <-chan struct{}) {
 		case f := <-w.air.landed:
 			back = append(back, f)
 		case <-changed:
+			return
+		case <-open:
 			return
 		case <-tick.C:
 			w.noteLong()

@@ -33,6 +33,9 @@
 //     to 5 min with full jitter, so that forty clocks after a power cut do not come
 //     back as one. Every punch kept and no error is an outage as well: it never
 //     becomes a hot loop.
+//   - Forty clocks whose network came back as one do not empty their backlogs as one
+//     either: after an outage of a minute or more, and after [Config.Spread], the
+//     Sends leave a second apart at first. A Kick ends that, too.
 //   - [Busy] stops the whole destination for as long as the far side said, and
 //     longer each further time.
 //   - [token.Denied] stops it until a person acts; it is probed at 5 to 15 minutes.

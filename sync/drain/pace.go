@@ -30,8 +30,9 @@ const rest = time.Second + time.Millisecond
 // after an outage keep that to a call or two.
 //
 // Permits that come home together, as all do at the start, do not leave together:
-// between two calls there is at least half of what n calls a second leave between
-// them. So a burst is spread, and never the reason why the ceiling is not reached.
+// between two calls there is at least three quarters of what n calls a second leave
+// between them. So a burst is spread, few calls are under way when the power goes,
+// and yet jitter of a fifth of a second costs less than two calls in a hundred.
 //
 // A new Pace begins with every permit just come home: the calls of the process
 // before this one may have arrived a moment ago. Only the monotonic clock is
@@ -49,7 +50,7 @@ type Pace struct {
 // NewPace returns a ceiling of n calls a second; n below 1 counts as 1.
 func NewPace(n int) *Pace {
 	n = max(n, 1)
-	p := &Pace{back: make(chan struct{}, 1), gap: rest / time.Duration(2*n)}
+	p := &Pace{back: make(chan struct{}, 1), gap: 3 * rest / time.Duration(4*n)}
 	for range n {
 		p.home = append(p.home, time.Now())
 	}

@@ -31,6 +31,12 @@ const (
 	rememberMost = 16  // different messages of one outage that are logged
 	airMost      = 500 // punches under way at once, unless one batch is larger
 	lookPast     = 100 // punches looked at beyond those, for people with none under way
+
+	// After an outage that others had as well, Sends leave a second apart at first,
+	// and closer together until, two minutes later, only the ceiling holds them.
+	longOutage  = time.Minute
+	gentleTime  = 2 * time.Minute
+	gentleFirst = time.Second
 )
 
 // Config is what a [Worker] is made of.
@@ -62,8 +68,12 @@ type Worker struct {
 
 	// Of Run only.
 	air    air
-	held   bool // nothing leaves yet, see Config.Spread
-	proven bool // a Send went well since the start, or since the last trouble
+	held   bool      // nothing leaves yet, see Config.Spread
+	gentle time.Time // a long outage ended then, zero for none
+	asked  bool      // somebody wanted to know during the trouble that is on
+	gate   time.Time // no Send before
+	gated  bool      // one would have left before that
+	proven bool      // a Send went well since the start, or since the last trouble
 	wait   Backoff
 	denied int             // Denied in a row
 	since  time.Time       // begin of the trouble that is on, zero for none
@@ -150,7 +160,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	held := w.spread()
 	for ctx.Err() == nil {
 		if w.full() {
-			w.land(ctx, nil)
+			w.land(ctx, nil, nil)
 			continue
 		}
 		changed := w.c.Log.Changed()
@@ -161,19 +171,27 @@ func (w *Worker) Run(ctx context.Context) error {
 			continue
 		}
 		w.outboxWell()
+		w.gated = false
 		w.load(ctx, ps)
+		var open <-chan time.Time
+		if w.gated {
+			open = time.After(max(time.Until(w.gate), time.Millisecond))
+		}
 		switch {
 		case len(w.air.out) > 0:
-			w.land(ctx, changed)
+			w.land(ctx, changed, open)
 		case len(w.air.decided) > 0:
 			w.settleDecided(ctx)
 		default:
 			select {
 			case <-changed:
+			case <-open:
 			case <-held:
 				w.hold(false)
+				w.gentle = time.Now()
 			case <-w.kick:
 				w.hold(false)
+				w.gentle, w.gate = time.Time{}, time.Time{}
 			case <-ctx.Done():
 			}
 		}
@@ -348,6 +366,10 @@ func (w *Worker) well(success time.Time) {
 	w.denied = 0
 	if !w.since.IsZero() {
 		w.log.Info("destination works again", "down", time.Since(w.since).Round(time.Millisecond))
+		if time.Since(w.since) >= longOutage && !w.asked {
+			w.gentle = time.Now()
+		}
+		w.asked = false
 		w.since = time.Time{}
 		clear(w.said)
 	}
@@ -372,6 +394,7 @@ func (w *Worker) pause(ctx context.Context, d time.Duration, sooner <-chan struc
 	case <-t.C:
 		return over
 	case <-sooner:
+		w.asked = true
 		return kicked
 	case <-ctx.Done():
 		return stopped
