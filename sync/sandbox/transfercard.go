@@ -35,6 +35,7 @@ type TransferCardFaults struct {
 	Wire
 
 	TokenLifeSeconds int  `json:"token_life_seconds"` // expires_in of tokens issued from now on
+	EmptyToken       bool `json:"empty_token"`        // the token call is answered with an empty access_token
 	RefuseTokens     bool `json:"refuse_tokens"`      // every business call is answered 401, a fresh token too
 
 	IdxBase      int    `json:"idx_base"`      // 0 or 1: what the first record is called in the details
@@ -400,6 +401,9 @@ func (c *TransferCard) token(r *http.Request, body []byte) answer {
 		if !now.Before(v.ends) {
 			delete(c.tokens, t)
 		}
+	}
+	if c.faults.EmptyToken {
+		return jsonAnswer(200, 0, map[string]any{"access_token": "", "token_type": "Bearer", "expires_in": c.faults.TokenLifeSeconds})
 	}
 	t := "at-" + random(16)
 	life := time.Duration(c.faults.TokenLifeSeconds) * time.Second

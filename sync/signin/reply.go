@@ -157,18 +157,19 @@ func stripCommas(body []byte) []byte {
 	return out
 }
 
-const loginHint = "check user_id, and put that account's current password into password_file; a refused password is not tried again by itself, " +
-	"since the directory may lock the account: a changed one is, and so is this one after: punchclock queue retry --destination NAME"
+// The worker's status has room for so many words only: what to do comes before why. The
+// password is not tried again by itself, since the directory may lock the account.
+const loginHint = "put the current password into password_file, or correct user_id: it is tried again then, or by: punchclock queue retry --destination NAME"
 
 // judgeLogin decides on the reply to a login. Whatever may mean that the system
 // looked at the password and said no stops this account.
 func (r *reply) judgeLogin(status int) ruling {
 	switch {
 	case r.object && r.code == codeNotApproved && status < 500:
-		return ruling{action: badSecret, state: token.AuthFailed, what: "user_not_approved: the account is unknown to the sign-in system, or not approved",
-			hint: "have the account user_id approved in the sign-in system, then: punchclock queue retry --destination NAME"}
+		return ruling{action: badSecret, state: token.AuthFailed, what: "user_not_approved: the account itself",
+			hint: "have user_id approved there, then: punchclock queue retry --destination NAME"}
 	case r.object && (r.code == codeBadPassword || r.code == codeUnknown) && status < 500:
-		return ruling{action: badSecret, state: token.AuthFailed, what: "bad_password: account or password refused", hint: loginHint}
+		return ruling{action: badSecret, state: token.AuthFailed, what: "bad_password", hint: loginHint}
 	case status == http.StatusUnauthorized, r.object && status == http.StatusForbidden:
 		return ruling{action: badSecret, state: token.AuthFailed, what: "login refused", hint: loginHint}
 	case r.object && status == http.StatusBadRequest:
