@@ -138,6 +138,7 @@ type Outbox struct {
 	trimmed  time.Time
 
 	offers offers        // what may be at a far side without a verdict
+	fixes  corrections   // what of that is to be sent was corrected meanwhile
 	mir    *mirror       // nil for none
 	copies chan struct{} // something for the mirror
 	extra  *extraCopies  // while recovering; nil otherwise

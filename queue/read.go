@@ -132,6 +132,9 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 	if err := o.link(out); err != nil {
 		return nil, nil, err
 	}
+	if err := o.corrected(out); err != nil {
+		return nil, nil, err
+	}
 	for i := range out {
 		if err := o.learn(&out[i]); err != nil {
 			return nil, nil, err

@@ -331,9 +331,13 @@ type Punch struct {
 	Uncertain bool
 	// Offered says that an earlier run of the program may have sent it to the
 	// destination that it is now for, and ended without an answer.
-	Offered  bool
-	PrevHash [32]byte // Hash of the record before
-	Hash     [32]byte // SHA-256 over sequence number and stored bytes
+	Offered bool
+	// SupersededBy is the number of the newest record that corrects this one, 0 for
+	// none. It is known of what is handed out to be sent; where it is set, and this
+	// one has not left yet, that one is sent in its place.
+	SupersededBy uint64
+	PrevHash     [32]byte // Hash of the record before
+	Hash         [32]byte // SHA-256 over sequence number and stored bytes
 }
 
 // Time is the time to deliver: the corrected one where there is one.
@@ -364,7 +368,7 @@ type Verdict struct {
 	ID       ID
 	Fate     Fate
 	Receipt  string // Accept: the far side's own id for the record, "" if it gives none; at most 255 bytes are kept
-	Reason   string // Refuse: a short code for machines, e.g. emp_no_unknown
+	Reason   string // Refuse, and where there is more to say Skip: a short code for machines, e.g. emp_no_unknown
 	Message  string // Refuse: the far side's own words; at most 255 bytes are kept
 	Attempts int    // how many times it was sent, this time included
 	Resent   bool   // an earlier send had an unknown result: the far side may hold it twice
@@ -375,6 +379,9 @@ const (
 	ReasonUnknownBadge  = "unknown_badge"  // the roster knows nobody with this badge yet
 	ReasonTimeUncertain = "time_uncertain" // the clock was unset, and that boot never learned the time
 )
+
+// ReasonSuperseded is why a punch is skipped that was corrected before it was sent.
+const ReasonSuperseded = "superseded"
 
 // MaxWords is how many bytes of somebody else's words are kept.
 const MaxWords = 255

@@ -224,6 +224,8 @@ func (w *Worker) hold(on bool) {
 // decide gives the verdict on a punch that no far side is to see, if it is one.
 func (w *Worker) decide(p *punch.Punch) (punch.Verdict, bool) {
 	switch {
+	case p.SupersededBy != 0: // never sent: the correction goes in its place
+		return punch.Verdict{ID: p.ID, Fate: punch.Skip, Reason: punch.ReasonSuperseded, Resent: w.sends[p.ID].uncertain || p.Offered}, true
 	case p.Outcome == punch.Duplicate, len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
 		return punch.Verdict{ID: p.ID, Fate: punch.Skip}, true
 	case p.Employee == "":
