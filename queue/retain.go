@@ -22,9 +22,16 @@ import (
 //   - every destination that the positions know of, configured today or not, has
 //     settled everything in it;
 //   - nothing in it is parked, or put back and awaited;
-//   - every record in it can be read, the last one was made while the clock was
-//     right, and none is younger than the limit;
-//   - the clock is right now. How far it could be off counts for keeping.
+//   - every record in it can be read, and none is younger than the limit; nor is the
+//     first one behind it whose time is certain, so that punches whose time nobody
+//     ever learned, and those of a clock that was far back, are older than it too;
+//   - the clock is right now, and has been for a while: the limit counts back from
+//     the earliest of the last fourteen different days on which somebody punched,
+//     if that is before what the clock says. A time server that is years ahead
+//     would have to be so for fourteen such days, on the screen, before anything is
+//     lost by it; a clock that comes out of a cupboard after years keeps all it has
+//     until it has been in use again for as long. How far a clock could be off
+//     counts for keeping.
 //
 // A month of the mirror may go when all its punches were let go and the month is
 // over since the limit. What is in doubt stays.
@@ -37,6 +44,7 @@ import (
 const (
 	goneSuffix = ".gone"
 	trimEvery  = 24 * time.Hour
+	trustDays  = 14 // with punches, before a date is believed enough to delete by it
 )
 
 // errLetGo: the segment went while somebody was on the way to it.
@@ -95,7 +103,14 @@ func (o *Outbox) trim() error {
 	if !due {
 		return nil
 	}
-	limit := now.Wall.Add(-now.ErrorBound).AddDate(-o.opt.KeepYears, 0, 0)
+	lived, ok, err := o.lived()
+	if err != nil || !ok {
+		return err
+	}
+	if at := now.Wall.Add(-now.ErrorBound); at.Before(lived) {
+		lived = at
+	}
+	limit := lived.AddDate(-o.opt.KeepYears, 0, 0)
 	for {
 		o.mu.RLock()
 		firsts := o.firsts
@@ -122,25 +137,74 @@ func (o *Outbox) trim() error {
 	return nil
 }
 
+// lived returns the earliest of the last trustDays different days, in UTC, on which
+// somebody punched by a clock that was right; ok is false where there are fewer.
+func (o *Outbox) lived() (earliest time.Time, ok bool, err error) {
+	o.mu.RLock()
+	first, head := o.firsts[0], o.head
+	o.mu.RUnlock()
+	const day = 24 * time.Hour
+	seen := map[time.Time]bool{}
+	for hi := head; hi >= first && hi > 0; {
+		lo := hi - min(hi-first, 1023)
+		var days []time.Time
+		err := o.each(lo, hi, func(seq uint64, v []byte) error {
+			p, err := decodeRecord(o.opt.Device, seq, v)
+			if err == nil && p.Stamp.Clock != punch.Unset && p.Stamp.ErrorBound < day {
+				days = append(days, p.Stamp.Wall.Truncate(day))
+			}
+			return nil
+		})
+		if err != nil {
+			return earliest, false, fmt.Errorf("retention: %w", err)
+		}
+		for _, d := range slices.Backward(days) {
+			if seen[d] {
+				continue
+			}
+			if seen[d] = true; len(seen) == 1 || d.Before(earliest) {
+				earliest = d
+			}
+			if len(seen) == trustDays {
+				return earliest, true, nil
+			}
+		}
+		hi = lo - 1
+	}
+	return earliest, false, nil
+}
+
 // mayGo reports whether the records first..end are old enough and settled.
 func (o *Outbox) mayGo(first, end uint64, limit time.Time) (may bool, boots map[[16]byte]int64, err error) {
 	if may, err = o.settledTo(end); !may || err != nil {
 		return false, nil, err
 	}
-	newest := punch.Stamp{Clock: punch.Synced}
-	errYoung := errors.New("young")
-	err = o.each(first, end, func(seq uint64, v []byte) error {
+	o.mu.RLock()
+	head := o.head
+	o.mu.RUnlock()
+	errYoung, errOld := errors.New("young"), errors.New("old")
+	err = o.each(first, head, func(seq uint64, v []byte) error {
 		p, err := decodeRecord(o.opt.Device, seq, v)
-		if err != nil || p.Stamp.Clock != punch.Unset && !p.Stamp.Wall.Before(limit) {
-			return errYoung
+		if err == nil {
+			err = o.complete(&p)
 		}
-		newest = p.Stamp
+		certain := err == nil && !p.Uncertain
+		at := p.Time()
+		if p.Stamp.Clock != punch.Unset {
+			at = at.Add(p.Stamp.ErrorBound)
+		}
+		switch {
+		case errors.Is(err, errDamaged) && seq <= end, certain && !at.Before(limit):
+			return errYoung
+		case certain && seq > end:
+			return errOld
+		}
 		return nil
 	})
-	switch {
-	case errors.Is(err, errYoung), err == nil && newest.Clock == punch.Unset:
+	if errors.Is(err, errYoung) || err == nil { // nothing is certain behind it
 		return false, nil, nil
-	case err != nil:
+	}
+	if !errors.Is(err, errOld) {
 		return false, nil, err
 	}
 	boots = map[[16]byte]int64{}

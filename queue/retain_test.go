@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,26 @@ func archive(t *testing.T, w *wall) (*Outbox, Options) {
 	return b, o
 }
 
+// punchDays has somebody punch on n days from at on.
+func punchDays(t interface {
+	Helper()
+	Fatal(...any)
+}, b *Outbox, at time.Time, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := b.Append(aged(1_000_000+int(b.head), at.AddDate(0, 0, i), punch.Synced)); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Tidy(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSettledPunchesAreKeptForFiveYears(t *testing.T) {
 	w := &wall{}
 	b, o := archive(t, w)
+	punchDays(t, b, time.Date(2026, 6, 6, 0, 0, 0, 0, time.UTC), trustDays)
 	offered(t, b, "104")
 	w.Stamp = punch.Stamp{Wall: time.Date(2026, 6, 20, 0, 0, 0, 0, time.UTC), Clock: punch.Synced}
 	tidyAgain(t, b)
@@ -93,8 +111,8 @@ func TestSettledPunchesAreKeptForFiveYears(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// A segment goes whole: the oldest that is left may hold a month more.
-	if limit := w.Stamp.Wall.AddDate(-5, 0, 0); oldest.Before(limit.AddDate(0, -1, 0)) || oldest.After(limit) || n == 0 {
+	// A segment goes whole, and only when the one behind it is old too.
+	if limit := w.Stamp.Wall.AddDate(-5, 0, 0); oldest.Before(limit.AddDate(0, -2, 0)) || oldest.After(limit) || n == 0 {
 		t.Errorf("the oldest of %d is of %v, the limit is %v", n, oldest, limit)
 	}
 	first := b.firsts[0]
@@ -164,6 +182,7 @@ func TestParkedPunchIsNeverLetGo(t *testing.T) {
 			}
 		}
 		w.Wall = longAgo.AddDate(30, 0, 0)
+		punchDays(t, b, w.Wall, trustDays)
 		tidyAgain(t, b)
 		if b.firsts[0] > 35 || b.firsts[0] == 1 {
 			t.Errorf("the log begins at %d; number 35 waits for a person", b.firsts[0])
@@ -186,36 +205,129 @@ func TestDestinationThatIsNotConfiguredTodayKeepsItsPunches(t *testing.T) {
 	}
 	defer b.Close()
 	w.Wall = longAgo.AddDate(30, 0, 0)
+	punchDays(t, b, w.Wall, trustDays)
 	tidyAgain(t, b)
 	if b.firsts[0] != 1 {
 		t.Errorf("punches that feishu never got were let go up to %d", b.firsts[0])
 	}
 }
 
-func TestPunchesOfAnUnsetClockAreNeverLetGo(t *testing.T) {
-	w := &wall{Stamp: punch.Stamp{Wall: longAgo.AddDate(30, 0, 0), Clock: punch.Synced}}
-	dir := t.TempDir()
-	b, err := Open(Options{Dir: dir, Device: "test-1", Destinations: []string{"104"}, KeepYears: 1, Now: w.now, SegmentRecords: 5, UnsafeNoSync: true, ahead: 1 << 14})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	for i := range 20 {
-		c := punch.Synced
-		if i == 9 { // the last of the second segment
-			c = punch.Unset
-		}
-		if _, err := b.Append(aged(i, longAgo, c)); err != nil {
+// Whoever punched before another is older than he is, whatever the clocks said.
+func TestPunchOfAnUnsetClockGoesWithTheFirstCertainOneBehindIt(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		behind func(i int) (time.Time, punch.ClockState) // of number 11 on
+		first  uint64                                    // the log begins there afterwards
+	}{
+		{"old", func(int) (time.Time, punch.ClockState) { return longAgo, punch.Synced }, 16},
+		{"young", func(int) (time.Time, punch.ClockState) { return longAgo.AddDate(29, 6, 0), punch.Synced }, 6},
+		{"unknown, then old", func(i int) (time.Time, punch.ClockState) {
+			if i < 17 {
+				return longAgo.AddDate(-50, 0, 0), punch.Unset
+			}
+			return longAgo, punch.Synced
+		}, 16},
+		{"unknown, then young", func(i int) (time.Time, punch.ClockState) {
+			if i < 17 {
+				return longAgo.AddDate(-50, 0, 0), punch.Unset
+			}
+			return longAgo.AddDate(29, 6, 0), punch.Synced
+		}, 6},
+		{"far back, then young", func(i int) (time.Time, punch.ClockState) {
+			if i < 15 {
+				return longAgo.AddDate(-10, 0, 0), punch.Synced
+			}
+			return longAgo.AddDate(29, 6, 0), punch.Synced
+		}, 11},
+	} {
+		w := &wall{Stamp: punch.Stamp{Wall: longAgo.AddDate(30, 0, 0), Clock: punch.Synced}}
+		b, err := Open(Options{Dir: t.TempDir(), Device: "test-1", Destinations: []string{"104"}, KeepYears: 1, SegmentRecords: 5, UnsafeNoSync: true, ahead: 1 << 14})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Tidy(); err != nil {
-			t.Fatal(err)
+		defer b.Close()
+		for i := range 20 {
+			at, state := longAgo, punch.Synced
+			if i >= 10 {
+				at, state = c.behind(i)
+			} else if i == 9 { // the last of the second segment
+				at, state = longAgo.AddDate(-50, 0, 0), punch.Unset
+			}
+			d := aged(i, at, state)
+			d.Stamp.BootID[0] = byte(i) // that never learned it
+			if _, err := b.Append(d); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Tidy(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Where a month was over, the files are not all of five.
+		punchDays(t, b, w.Wall.AddDate(0, 0, -trustDays), trustDays)
+		offered(t, b, "104")
+		for seq := range uint64(20) { // those that wait for their time would hold all
+			if e, ok := b.cursors["104"].parked[seq+1]; ok && e.reason == punch.ReasonTimeUncertain {
+				t.Fatal("parked", seq)
+			}
+		}
+		b.opt.Now = w.now
+		tidyAgain(t, b)
+		if got := b.firsts[0]; got != c.first {
+			t.Errorf("%s: the log begins at %d, want %d; files at %v", c.what, got, c.first, b.firsts)
 		}
 	}
+}
+
+// A time server that is years ahead, for as long as a site may take to notice, costs
+// no punch; neither does a restart meanwhile.
+func TestAClockYearsAheadLetsNothingGo(t *testing.T) {
+	w := &wall{}
+	b, o := archive(t, w)
+	defer func() { b.Close() }()
+	day := time.Date(2026, 6, 20, 8, 0, 0, 0, time.UTC)
+	w.Stamp = punch.Stamp{Wall: day, Clock: punch.Synced}
+	punchDays(t, b, day.AddDate(0, 0, -trustDays), trustDays)
 	offered(t, b, "104")
+	offered(t, b, "feishu")
 	tidyAgain(t, b)
-	if b.firsts[0] != 6 {
-		t.Errorf("the log begins at %d, want 6: nobody knows when number 10 was made", b.firsts[0])
+	first := b.firsts[0]
+	if first == 1 {
+		t.Fatal("nothing was let go by a right clock: the test proves nothing")
+	}
+	const fiveYears = 172 // the first number that is younger than that in June 2026
+	ahead := time.Date(2038, 1, 19, 8, 0, 0, 0, time.UTC)
+	for i := range trustDays - 1 {
+		w.Stamp = punch.Stamp{Wall: ahead.AddDate(0, 0, i), Clock: punch.Synced}
+		for range 3 {
+			punchDays(t, b, w.Stamp.Wall, 1)
+		}
+		tidyAgain(t, b)
+		if i%5 == 2 {
+			b.Close()
+			var err error
+			if b, err = Open(o); err != nil {
+				t.Fatal(err)
+			}
+			tidyAgain(t, b)
+		}
+		if b.firsts[0] > fiveYears {
+			t.Fatalf("the clock is years ahead for %d days: the log begins at %d, was %d", i+1, b.firsts[0], first)
+		}
+	}
+	// It is put right, and retention goes on as before.
+	w.Stamp.Wall = day.AddDate(0, 3, 0)
+	punchDays(t, b, w.Stamp.Wall.AddDate(0, 0, -trustDays), trustDays)
+	tidyAgain(t, b)
+	if got := b.firsts[0]; got == first || got > fiveYears+30 {
+		t.Errorf("three months later the log begins at %d, was %d", got, first)
+	}
+	// And if it says so for good, it is believed in the end.
+	first = b.firsts[0]
+	w.Stamp.Wall = ahead
+	punchDays(t, b, ahead.AddDate(0, 0, -trustDays), trustDays)
+	tidyAgain(t, b)
+	if b.firsts[0] == first {
+		t.Error("years have gone by, and nothing is let go")
 	}
 }
 
@@ -251,8 +363,9 @@ func TestRetentionSurvivesACutAtEveryStep(t *testing.T) {
 			t.Errorf("cut at step %d: left behind: %v", step, left)
 		}
 		w.Wall = longAgo.AddDate(30, 0, 0)
+		punchDays(t, b, w.Wall, trustDays)
 		tidyAgain(t, b)
-		if len(b.firsts) != 1 {
+		if len(b.firsts) != 2 { // the first punch after those years still lies in the file before
 			t.Errorf("cut at step %d: %d segments left after thirty years", step, len(b.firsts))
 		}
 	}
@@ -284,18 +397,51 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 		}
 		defer func() { b.Close() }()
 		made := []punch.Stamp{}
+		truth, real := []time.Time{}, longAgo
+		add := func(rt *rapid.T) {
+			d := aged(len(made), w.Wall, w.Clock)
+			if w.Clock == punch.Unset { // a boot that never learns the time
+				d.Stamp.Wall, d.Stamp.BootID = longAgo.AddDate(-20, 0, 0), [16]byte{1, byte(len(made))}
+			}
+			if _, err := b.Append(d); err != nil {
+				rt.Fatal(err)
+			}
+			made, truth = append(made, d.Stamp), append(truth, real)
+			if err := b.tidy(t.Context()); err != nil {
+				rt.Fatal(err)
+			}
+		}
 		state := map[string]map[uint64]punch.Fate{"104": {}, "feishu": {}}
 		tidy := func(rt *rapid.T) {
 			before := b.firsts[0]
 			tidyAgain(rt, b)
+			days := map[string]bool{}
+			believed := w.Wall // the earliest of the last days on which somebody punched
+			for _, s := range slices.Backward(made) {
+				if s.Clock == punch.Unset || len(days) == trustDays {
+					continue
+				}
+				if days[s.Wall.Format(time.DateOnly)] = true; s.Wall.Before(believed) {
+					believed = s.Wall
+				}
+			}
 			for seq := before; seq < b.firsts[0]; seq++ {
 				trimmed++
 				s := made[seq-1]
 				if w.Clock == punch.Unset {
 					rt.Fatalf("punch %d was let go by a clock that does not know the time", seq)
 				}
-				if s.Clock != punch.Unset && s.Wall.AddDate(years, 0, 0).After(w.Wall) {
-					rt.Fatalf("punch %d of %v was let go on %v", seq, s.Wall, w.Wall)
+				if len(days) < trustDays {
+					rt.Fatalf("punch %d was let go after %d days", seq, len(days))
+				}
+				behind := slices.IndexFunc(made[seq-1:], func(s punch.Stamp) bool { return s.Clock != punch.Unset })
+				if behind < 0 {
+					rt.Fatalf("punch %d was let go, and nobody knows when it was made", seq)
+				}
+				for _, at := range []time.Time{truth[seq-1], made[seq-1:][behind].Wall} {
+					if at.AddDate(years, 0, 0).After(believed) || at.AddDate(years, 0, 0).After(real) {
+						rt.Fatalf("punch %d of %v was let go on %v", seq, s.Wall, real)
+					}
 				}
 				for _, d := range dests {
 					if f := state[d][seq]; f != punch.Accept && f != punch.Skip {
@@ -303,23 +449,26 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 					}
 				}
 			}
-			if b.firsts[0] > 1 && made[b.firsts[0]-2].Clock == punch.Unset && b.firsts[0] != before {
-				rt.Fatalf("number %d was the last of its file, and nobody knows when it was made", b.firsts[0]-1)
-			}
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) {
 				for range rapid.IntRange(1, 12).Draw(rt, "n") {
-					w.Wall = w.Wall.Add(time.Duration(rapid.IntRange(0, 40).Draw(rt, "days")) * 24 * time.Hour)
-					d := aged(len(made), w.Wall, w.Clock)
-					if _, err := b.Append(d); err != nil {
-						rt.Fatal(err)
-					}
-					made = append(made, d.Stamp)
-					if err := b.tidy(t.Context()); err != nil {
-						rt.Fatal(err)
-					}
+					real = real.Add(time.Duration(rapid.IntRange(0, 40).Draw(rt, "days")) * 24 * time.Hour)
+					w.Wall = real
+					add(rt)
 				}
+			},
+			"a wrong clock": func(rt *rapid.T) {
+				was := w.Clock
+				w.Clock, w.Wall = punch.Synced, real.AddDate(rapid.IntRange(1, 20).Draw(rt, "ahead"), 0, 0)
+				for range rapid.IntRange(1, trustDays-1).Draw(rt, "n") {
+					w.Wall = w.Wall.AddDate(0, 0, 1)
+					add(rt)
+				}
+				tidy(rt)
+				w.Wall = real
+				add(rt)
+				w.Clock = was
 			},
 			"settle": func(rt *rapid.T) {
 				dest := rapid.SampledFrom(dests).Draw(rt, "dest")
@@ -348,7 +497,7 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 					rt.Fatal(err)
 				}
 			},
-			"years go by": func(rt *rapid.T) { w.Wall = w.Wall.AddDate(rapid.IntRange(0, 3).Draw(rt, "years"), 0, 0) },
+			"years go by": func(rt *rapid.T) { real = real.AddDate(rapid.IntRange(0, 3).Draw(rt, "years"), 0, 0); w.Wall = real },
 			"clock": func(rt *rapid.T) {
 				w.Clock = rapid.SampledFrom([]punch.ClockState{punch.Synced, punch.Synced, punch.Synced, punch.Holdover, punch.Unset}).Draw(rt, "clock")
 			},
