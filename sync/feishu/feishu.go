@@ -606,6 +606,9 @@ func (c *Client) post(ctx context.Context, call, to, tok string, body []byte, mo
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, call: call}
 	a.body, a.cut = drain.ReadBody(resp, most)
+	if tok != "" { // an answer that repeats it must not carry it into a message
+		a.body = bytes.ReplaceAll(a.body, []byte(tok), []byte("…"))
+	}
 	if a.cut == nil {
 		a.reply = parseReply(a.body)
 	}

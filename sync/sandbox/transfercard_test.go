@@ -422,6 +422,14 @@ func TestSwitchTokenLifeAndRefuseTokens(t *testing.T) {
 	}
 }
 
+func TestSwitchEmptyToken(t *testing.T) {
+	d := new104(t)
+	d.SetFaults(func(f *TransferCardFaults) { f.EmptyToken = true })
+	if r := d.askToken(); r.status != 200 || !strings.Contains(string(r.body), `"access_token":""`) || d.Counters().TokensIssued != 0 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 func TestSwitchesPerEmployee(t *testing.T) {
 	c := new104(t, "A", "B", "C", "D")
 	c.SetFaults(func(f *TransferCardFaults) {

@@ -299,7 +299,7 @@ func (c *Cache) Reset() {
 // what goes into which setting; who, such as feishu, and what, such as app secret,
 // are for the words, and from says where the person gets it.
 func Secret(read func() (string, error), who, what, from, setting string) (string, error) {
-	hint := "put the " + what + " " + from + " into " + setting + " and let this program read it; it is read again by itself"
+	hint := "put the " + what + " " + from + " into " + setting + ", readable for this program; no restart"
 	secret, err := read()
 	var d *Denied
 	switch {

@@ -141,6 +141,8 @@ func (c *Client) authorised(ctx context.Context, body []byte) (*answer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("transfercard: post punches: %w", err)
 		}
+		// An answer that repeats the token must not carry it into a message.
+		a.body = bytes.ReplaceAll(a.body, []byte(tok), []byte("…"))
 		if a.status != http.StatusUnauthorized {
 			return a, nil
 		}

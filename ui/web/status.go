@@ -38,6 +38,11 @@ type state struct {
 		Name, State string
 		LastEvent   string `json:"last_event"`
 	}
+	// Configuration tells of a file that was changed and is not wholly in force.
+	Configuration struct {
+		Problem string
+		Restart []string
+	}
 }
 
 func (s *Server) state(ctx context.Context) (st state, err error) {
@@ -131,6 +136,11 @@ func (s *Server) serveStatusPage(w http.ResponseWriter, r *http.Request) {
 		store.Mark, store.Notes = "stuck", append(store.Notes, say.Say(text.Mended), st.Outbox.Incident)
 	}
 	d.House = []statusRow{clock, store, {Mark: "ok", Name: say.Say(text.StatusPunches), State: fmt.Sprint(st.Outbox.LastSeq)}}
+	if c := st.Configuration; c.Problem != "" {
+		d.House = append(d.House, statusRow{Mark: "stuck", Name: "config", Notes: strings.Split(c.Problem, "\n")})
+	} else if len(c.Restart) > 0 {
+		d.House = append(d.House, statusRow{Mark: "wait", Name: "config", State: "restart", Notes: c.Restart})
+	}
 
 	for _, x := range st.Destinations {
 		row := statusRow{Mark: "ok", Name: x.Name, State: say.Destination(x.State), Notes: []string{say.Pending(x.Pending, seconds(x.Oldest))}}
