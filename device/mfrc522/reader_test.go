@@ -1,0 +1,425 @@
+package mfrc522
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"periph.io/x/conn/v3/conntest"
+	"periph.io/x/conn/v3/spi"
+
+	"punchclock/device"
+	"punchclock/device/devicetest"
+)
+
+func card(uid string) *picc {
+	b, err := hex.DecodeString(uid)
+	if err != nil {
+		panic(err)
+	}
+	return &picc{uid: b}
+}
+
+const a, b, c10 = "DEADBEEF", "04A1B2C3D4E580", "04A1B2C3D4E5801122AA"
+
+type at struct {
+	ms int
+	do func(*sim)
+}
+
+func lay(c ...*picc) func(*sim) { return func(s *sim) { s.lay(c...) } }
+
+// play runs a reader of the simulator on the virtual clock and returns what it told.
+func play(t *testing.T, s *sim, run time.Duration, script ...at) (got []string, logged string) {
+	t.Helper()
+	r := s.reader()
+	var log bytes.Buffer
+	r.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, cancel := context.WithTimeout(t.Context(), run)
+	defer cancel()
+	out := make(chan device.Event)
+	done := make(chan error, 1)
+	began := time.Now()
+	go func() { done <- r.Run(ctx, out) }()
+	go func() {
+		for _, a := range script {
+			time.Sleep(time.Until(began.Add(time.Duration(a.ms) * time.Millisecond)))
+			s.do(a.do)
+		}
+	}()
+	for {
+		select {
+		case ev := <-out:
+			what := ev.What.String()
+			switch ev.What {
+			case device.Card:
+				what = ev.Value
+				if ev.Medium != "uid" || fmt.Sprintf("%X", ev.Raw) != ev.Value || ev.Bits != 8*len(ev.Raw) {
+					t.Errorf("%+v", ev)
+				}
+			case device.Fault:
+				what = ev.Fault
+				if ev.Try {
+					what += " try"
+				}
+			case device.Down:
+				what = "down: " + ev.Err.Error()
+			}
+			got = append(got, what)
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run = %v", err)
+			}
+			if late := time.Since(began) - run; late > 600*time.Millisecond {
+				t.Errorf("Run ended %v after its context", late)
+			}
+			return got, log.String()
+		}
+	}
+}
+
+func want(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), strings.Join(want, ", "))
+	}
+}
+
+func TestCardsOfAllLengthsAreReadWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim()
+		got, _ := play(t, s, 20*time.Second, at{1000, lay(card(a))}, at{1500, lay()}, at{3000, lay(card(b))}, at{3500, lay()},
+			at{5000, lay(card(c10))}, at{5300, lay()}, at{5500, lay(card(a))}, at{5900, lay()})
+		want(t, got, "up", a, b, c10, a)
+		// As the reference has them.
+		for _, golden := range []string{"26", "9320", "9370DEADBEEF22B99C", "500057CD", "93708804A1B29FAE4B", "9520", "9570C3D4E580723BB1"} {
+			if !slices.ContainsFunc(s.sent, func(f []byte) bool { return strings.EqualFold(hex.EncodeToString(f), golden) }) {
+				t.Errorf("never sent %s", golden)
+			}
+		}
+	})
+}
+
+func TestACardThatStaysIsOneTap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := card(b)
+		script := []at{{1000, lay(c)}}
+		for i := range 20 { // it loses its power for a moment, now and then
+			script = append(script, at{5000 + i*1000, func(*sim) { c.state, c.level, c.back = "", 0, "" }})
+		}
+		script = append(script, at{30_000, lay()}, at{30_500, lay(c)}, at{32_000, lay()}, at{33_000, lay(c)})
+		got, _ := play(t, newSim(), time.Minute, script...)
+		want(t, got, "up", b, b)
+	})
+}
+
+func TestTwoCardsAtOnceAreNone(t *testing.T) {
+	for _, pair := range [][2]string{{a, b}, {a, "DEADBEEE"}, {b, "04A1B2C3D4E581"}, {b, "04A1B3C3D4E580"}, {c10, b}, {"01020304", "FFFFFFFF"}, {"00000080", "00000000"}} {
+		synctest.Test(t, func(t *testing.T) {
+			got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(card(pair[0]), card(pair[1]))}, at{5000, lay()}, at{6000, lay(card(pair[1]))})
+			want(t, got, "up", "two try", pair[1])
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(card(a), card(b), card(c10))}, at{5000, lay()}, at{6000, lay(card(b))})
+		want(t, got, "up", "two try", b)
+	})
+	// A card lies there, forgotten; the others punch beside it.
+	synctest.Test(t, func(t *testing.T) {
+		forgotten, other := card(a), card(b)
+		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(forgotten)}, at{5000, lay(forgotten, other)}, at{5500, lay(forgotten)},
+			at{8000, lay(forgotten, other)}, at{8300, lay(forgotten)}, at{15000, lay()}, at{16000, lay(forgotten)})
+		want(t, got, "up", a, b, b, a)
+	})
+}
+
+func TestOfTwoCardsOfWhichOneCannotBeReadNoneIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		weak := card(b)
+		weak.badCRC = true
+		other := card(a)
+		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(other, weak)}, at{3000, lay()}, at{5000, lay(other)})
+		want(t, got, "up", "checksum", "checksum try", a)
+	})
+}
+
+func TestAPhoneIsRefusedByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got, _ := play(t, newSim(), 10*time.Second, at{1000, lay(card("08112233"))}, at{1400, lay()}, at{1500, lay(card("08998877"))}, at{4000, lay()}, at{5000, lay(card(a))})
+		want(t, got, "up", "random try", a)
+	})
+}
+
+func TestATapIsReadWithinATenthOfASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		out := make(chan device.Event)
+		done := make(chan error, 1)
+		go func() { done <- s.reader().Run(ctx, out) }()
+		<-out
+		for i := range 50 {
+			time.Sleep(2*time.Second + time.Duration(i)*7*time.Millisecond)
+			tapped := time.Now()
+			s.put(card(c10))
+			ev := <-out
+			if took := ev.Last.Sub(tapped); took > 150*time.Millisecond || ev.Value != c10 {
+				t.Errorf("%v after %v", ev.Value, took)
+			}
+			s.put()
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestABadAnswerNeverMakesACard(t *testing.T) {
+	for name, spoil := range map[string]func(*picc){
+		"check of the four bytes": func(c *picc) { c.badBCC = true },
+		"check of the SAK":        func(c *picc) { c.badCRC = true },
+		"an answer cut short":     func(c *picc) { c.short = true },
+		// The cascade tag and three bytes are no UID, whatever the SAK says.
+		"a UID that ends too soon": func(c *picc) { c.noMore = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := card(b)
+				spoil(c)
+				got, _ := play(t, newSim(), 10*time.Second, at{1000, lay(c)}, at{3000, lay()}, at{4000, lay(card(a))})
+				if len(got) != 4 || got[0] != "up" || !strings.HasSuffix(got[2], " try") || strings.TrimSuffix(got[2], " try") != got[1] || got[3] != a {
+					t.Errorf("%q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAWeakMomentIsNotToldToThePerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got, _ := play(t, newSim(), 5*time.Second, at{1000, func(s *sim) { s.noise = 4; s.lay(card(b)) }})
+		want(t, got, "up", "checksum", b)
+	})
+}
+
+func TestAChipThatIsNotThereIsToldOnceAndWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*sim)
+		want string
+	}{
+		{"no wires", func(s *sim) { s.gone = true }, "check SDA, SCK, MOSI, MISO, GND and 3.3 V, and that RST is tied to 3.3 V"},
+		{"shorted", func(s *sim) { s.zero = true }, "version 00"},
+		{"another chip", func(s *sim) { s.version = 0x12 }, "no MFRC522 (version 12)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim()
+				c.do(s)
+				got, logged := play(t, s, 5*time.Minute)
+				if len(got) != 1 || !strings.Contains(got[0], c.want) || logged != "" {
+					t.Errorf("%q, log %q", got, logged)
+				}
+			})
+		})
+	}
+}
+
+func TestAChipThatGoesComesBack(t *testing.T) {
+	for name, c := range map[string][2]func(*sim){
+		"the wires":   {func(s *sim) { s.gone = true }, func(s *sim) { s.gone = false }},
+		"the bus":     {func(s *sim) { s.zero = true }, func(s *sim) { s.zero = false }},
+		"its store":   {func(s *sim) { s.over = true; s.lay(card(b)) }, func(s *sim) { s.over = false; s.lay() }},
+		"its version": {func(s *sim) { s.version = 0x80 }, func(s *sim) { s.version = 0x91 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim()
+				got, _ := play(t, s, 30*time.Second, at{1000, lay(card(a))}, at{1500, lay()}, at{5000, c[0]}, at{5150, c[1]}, at{8000, lay(card(b))})
+				if len(got) != 5 || !strings.HasPrefix(got[2], "down: reader front: /dev/spidev0.0: ") {
+					t.Fatalf("%q", got)
+				}
+				got[2] = "down"
+				want(t, got, "up", a, "down", "up", b)
+			})
+		})
+	}
+}
+
+// The clones answer too.
+func TestEveryVersionOfTheChipIsTaken(t *testing.T) {
+	for version := range versions {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSim()
+			s.version = version
+			got, _ := play(t, s, 3*time.Second, at{1000, lay(card(b))})
+			want(t, got, "up", b)
+		})
+	}
+}
+
+func TestMFRC522KeepsTheReadersContract(t *testing.T) {
+	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
+		s := newSim()
+		tap := func(uid string) func() {
+			var last time.Time
+			return func() {
+				// The same card again is another tap once it was away.
+				time.Sleep(time.Until(last.Add(device.Apart + 600*time.Millisecond)))
+				last = time.Now()
+				s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: card(uid)}) })
+			}
+		}
+		weak := card(b)
+		weak.badBCC = true
+		return devicetest.Subject{
+			Reader: s.reader(), Name: "front",
+			Cards:   [2]devicetest.Card{{Tap: tap(a), Medium: "uid", Value: a}, {Tap: tap(b), Medium: "uid", Value: b}},
+			Misread: func() { s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: weak}) }) },
+			Unplug:  func() { s.do(func(s *sim) { s.gone = true }) },
+			Replug:  func() { s.do(func(s *sim) { s.gone = false }) },
+		}
+	})
+}
+
+func TestFiftyUnplugsLeaveNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim()
+		ctx, cancel := context.WithCancel(t.Context())
+		out := make(chan device.Event)
+		done := make(chan error, 1)
+		go func() { done <- s.reader().Run(ctx, out) }()
+		before := runtime.NumGoroutine()
+		wanted := func(w device.What) {
+			t.Helper()
+			if ev := <-out; ev.What != w {
+				t.Fatalf("%+v, want %v", ev, w)
+			}
+		}
+		wanted(device.Up)
+		for i := range 50 {
+			s.do(func(s *sim) { s.gone = true })
+			wanted(device.Down)
+			time.Sleep(time.Duration(i%7) * 300 * time.Millisecond)
+			s.do(func(s *sim) { s.gone = false })
+			plugged := time.Now()
+			wanted(device.Up)
+			s.put(card(a))
+			wanted(device.Card)
+			if took := time.Since(plugged); took > 2*time.Second {
+				t.Errorf("a tap after replugging took %v", took)
+			}
+			s.put()
+		}
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines, %d before", n, before)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An hour of an empty field: two calls of the kernel and two wake-ups for each look,
+// and what this program itself takes.
+func TestAnEmptyFieldCostsLittle(t *testing.T) {
+	var before, after syscall.Rusage
+	s := newSim()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		out := make(chan device.Event, 8)
+		r := s.reader()
+		syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+		r.Run(ctx, out)
+		syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+	})
+	used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+	share := float64(used) / float64(time.Hour)
+	t.Logf("%.4f %% of a core, simulator included; %.1f calls and %.1f transfers a second", 100*share, float64(s.calls)/3600, float64(s.transfers)/3600)
+	if share > 0.005 || s.calls > 3600*21 {
+		t.Errorf("%.2f %% of a core, %d calls in an hour", 100*share, s.calls)
+	}
+}
+
+// recorded replays what went over a bus, access by access, and wants the same again.
+type recorded struct{ *conntest.Playback }
+
+func (r recorded) TxPackets(ps []spi.Packet) error {
+	for _, p := range ps {
+		if err := r.Tx(p.W, p.R); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A card of seven bytes as it was recorded, each line an access: what was written,
+// what came back.
+func TestARecordedSessionPlaysBack(t *testing.T) {
+	text, err := os.ReadFile("testdata/seven-bytes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tape := &conntest.Playback{DontPanic: true}
+	for line := range strings.Lines(string(text)) {
+		if line, _, _ = strings.Cut(line, "#"); strings.TrimSpace(line) == "" {
+			continue
+		}
+		w, r, _ := strings.Cut(strings.TrimSpace(line), " ")
+		wb, err1 := hex.DecodeString(w)
+		rb, err2 := hex.DecodeString(r)
+		if err1 != nil || err2 != nil {
+			t.Fatal(line)
+		}
+		tape.Ops = append(tape.Ops, conntest.IO{W: wb, R: rb})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := &chip{conn: recorded{tape}}
+		if err := c.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		there, err := request(t.Context(), c, reqA)
+		if !there || err != nil {
+			t.Fatalf("%v, %v", there, err)
+		}
+		uid, many, err := readUID(t.Context(), c)
+		if fmt.Sprintf("%X", uid) != b || many || err != nil {
+			t.Errorf("%X, %v, %v", uid, many, err)
+		}
+		if err := halt(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+		if err := tape.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestABadSettingIsRefusedWithWhatToWriteInstead(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{{Config{Port: "/dev/spidev0.0"}, "no name"}, {Config{Name: "front"}, "/dev/spidev0.0"}} {
+		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.cfg, err)
+		}
+	}
+	if _, _, err := openPort("/dev/ttyUSB0"); err == nil || !strings.Contains(err.Error(), "/dev/spidev0.0") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := openPort("/dev/spidev77.7"); err == nil || !strings.Contains(err.Error(), "dtparam=spi=on") {
+		t.Errorf("%v", err)
+	}
+}
