@@ -54,7 +54,7 @@ func (e *earwig) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Unlock()
 	if echo {
-		b, _ := json.Marshal(fmt.Sprintf("cannot take %s with %s", body, bare))
+		b, _ := json.Marshal(fmt.Sprintf("with %s cannot take %s", bare, body))
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(400)
 		fmt.Fprintf(w, `{"code":1229999,"msg":%s,"message":%s}`, b, b)
