@@ -44,7 +44,7 @@ func (o *Outbox) corrected(out []punch.Punch) error {
 		case p.Seq+lookAhead < newest || c.to != 0 && p.Seq+lookAhead < c.from:
 			var by uint64
 			err := o.each(p.Seq+1, min(head, p.Seq+lookAhead), func(seq uint64, v []byte) error {
-				if supersedes(v) == p.Seq {
+				if o.correction(seq, v) == p.Seq {
 					by = seq
 				}
 				return nil
@@ -76,15 +76,28 @@ func (o *Outbox) corrected(out []punch.Punch) error {
 // look notes what the records from..to supersede.
 func (c *corrections) look(o *Outbox, from, to uint64) error {
 	return o.each(from, to, func(seq uint64, v []byte) error {
-		if old := supersedes(v); old != 0 {
+		if old := o.correction(seq, v); old != 0 {
 			c.by[old] = max(c.by[old], seq)
 		}
 		return nil
 	})
 }
 
-// supersedes returns the number of the record that a stored one corrects, 0 for none,
-// and for one that cannot be read. It checks no checksum: whoever sends does.
+// correction returns the number of the record that a whole one corrects, 0 for none. A
+// damaged one corrects nothing: it would keep another punch from being sent.
+func (o *Outbox) correction(seq uint64, value []byte) uint64 {
+	old := supersedes(value)
+	if old == 0 || old >= seq {
+		return 0
+	}
+	if _, err := decodeRecord(o.opt.Device, seq, value); err != nil {
+		return 0
+	}
+	return old
+}
+
+// supersedes returns the number of the record that a stored one seems to correct, 0
+// for none. It is quick, and checks no checksum.
 func supersedes(value []byte) uint64 {
 	if len(value) < 5 || value[0] != recordVersion {
 		return 0

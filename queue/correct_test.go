@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"testing"
 
 	"punchclock/queue/punch"
@@ -105,6 +106,36 @@ func TestPunchThatIsPutBackKnowsItsCorrection(t *testing.T) {
 		if got := superseded(t, b, "104", 1000); !same(got, map[uint64]uint64{2: 4}) {
 			t.Errorf("put back, everything else settled %v: %v", all, got)
 		}
+	}
+}
+
+func TestADamagedCorrectionKeepsNobodysPunchBack(t *testing.T) {
+	d := draft(7)
+	d.Supersedes = 300
+	v, err := encodeRecord(400, [32]byte{1}, &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &Outbox{opt: Options{Device: "test-1"}}
+	if got := o.correction(400, v); got != 300 {
+		t.Fatalf("the whole one corrects %d", got)
+	}
+	hit := 0
+	for bit := range 8 * len(v) {
+		flipped := slices.Clone(v)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		if supersedes(flipped) != 300 && supersedes(flipped) != 0 {
+			hit++
+		}
+		if got := o.correction(400, flipped); got != 0 {
+			t.Errorf("with bit %d flipped it corrects %d", bit, got)
+		}
+	}
+	if hit == 0 {
+		t.Error("no flipped bit names another punch: this test proves nothing")
+	}
+	if got := o.correction(299, v); got != 0 {
+		t.Errorf("a record corrects %d, which is behind it", got)
 	}
 }
 
