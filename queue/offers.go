@@ -164,6 +164,21 @@ func (o *Outbox) Offer(dest string, ids []punch.ID, sync bool) error {
 	return nil
 }
 
+// Inherit says that another worker delivers to dest from now on, in the same process:
+// what the one before had offered without a verdict may be at the far side, as after a
+// restart.
+func (o *Outbox) Inherit(dest string) {
+	f := &o.offers
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.before[dest] == nil {
+		f.before[dest] = map[uint64]bool{}
+	}
+	for _, seq := range f.now[dest] {
+		f.before[dest][seq] = true
+	}
+}
+
 func (f *offers) write(dir string, sync bool) error {
 	if f.file == nil {
 		file, err := os.OpenFile(offersPath(dir), os.O_RDWR|os.O_CREATE, 0o600)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"punchclock/queue"
 	"punchclock/sync/drain"
 )
 
@@ -104,7 +105,7 @@ const settled = time.Second + 10*time.Millisecond
 
 // replace puts another delivery into the worker's place, once the old one's last call
 // is answered or cut, and the second that it counts in is over.
-func (w *worker) replace(ctx context.Context, d *delivery) {
+func (w *worker) replace(ctx context.Context, d *delivery, outbox *queue.Outbox) {
 	old := w.now.Load()
 	old.end()
 	old.calls.Lock()
@@ -115,6 +116,7 @@ func (w *worker) replace(ctx context.Context, d *delivery) {
 	case <-ctx.Done():
 		return
 	}
+	outbox.Inherit(d.cfg.Name)
 	w.now.Store(d)
 	close(old.replaced)
 }
@@ -268,7 +270,7 @@ func (h *clockwork) reload(ctx context.Context) {
 	}
 	var built []*delivery
 	for _, w := range change {
-		d, err := h.newDelivery(fresh.destination(w.name()))
+		d, err := h.newDelivery(fresh.destination(w.name()), 0)
 		if err != nil {
 			problem := fmt.Sprintf("%v; nothing of the changed configuration was taken over", err)
 			if h.reloaded.set(problem, restart, "") {
@@ -279,7 +281,7 @@ func (h *clockwork) reload(ctx context.Context) {
 		built = append(built, d)
 	}
 	for i, w := range change {
-		w.replace(ctx, built[i])
+		w.replace(ctx, built[i], h.outbox)
 		w.lookAtSecret(h.cfg)
 		h.log.Info("the destination's configuration was changed and is in force", "dest", w.name())
 	}

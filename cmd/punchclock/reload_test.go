@@ -198,6 +198,30 @@ func TestTheCeilingHoldsWhileADestinationIsReplaced(t *testing.T) {
 	h.stop()
 }
 
+// A call that the replacement cuts is one whose end nobody knows: to 104, which cannot
+// recognise a repeat, the punch is marked as sent again.
+func TestAPunchWhoseCallWasCutByAReplacementIsMarkedAsSentAgain(t *testing.T) {
+	h := newHouse(t, settings{window: "0s"})
+	right := h.text()
+	h.openClouds()
+	h.start()
+	h.tap(h.people[0]) // there is a token
+	h.delivered(10 * time.Second)
+	h.tc.SetFaults(func(f *sandbox.TransferCardFaults) { f.DelayMS = 20_000 })
+	h.tap(h.people[1])
+	h.until(10*time.Second, "104 has it and has not answered", func() bool { return len(h.tc.Ledger()) == 2 })
+	h.tc.SetFaults(func(f *sandbox.TransferCardFaults) { f.DelayMS = 0 })
+	h.write("punchclock.toml", strings.Replace(right, "batch = 50", "batch = 49", 1))
+	h.hup()
+	h.delivered(15 * time.Second)
+	out, _ := h.run("punches", "export", "--config", h.config)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 2 || strings.Contains(lines[0], `"resent":true`) || strings.Count(lines[1], `"resent":true`) != 1 || len(h.tc.Repeats()) != 1 {
+		t.Errorf("%d repeats\n%s", len(h.tc.Repeats()), out)
+	}
+	h.stop()
+}
+
 func TestASessionEndsWithItsAccount(t *testing.T) {
 	si := sandbox.NewSignin(sandbox.SigninConfig{UserID: "svc", Password: "the-right-one", AcceptAny: true})
 	far := httptest.NewServer(si)

@@ -399,7 +399,7 @@ func stampOf(r clock.Reading) punch.Stamp {
 }
 
 func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
-	first, err := h.newDelivery(d)
+	first, err := h.newDelivery(d, h.spread)
 	if err != nil {
 		return nil, err
 	}
@@ -409,8 +409,9 @@ func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
 	return w, nil
 }
 
-// newDelivery builds what delivers to a destination. It makes no call.
-func (h *clockwork) newDelivery(d destinationConfig) (*delivery, error) {
+// newDelivery builds what delivers to a destination, and begins with a backlog within
+// spread. It makes no call.
+func (h *clockwork) newDelivery(d destinationConfig, spread time.Duration) (*delivery, error) {
 	log := h.log.With("dest", d.Name)
 	var login func() (string, error)
 	if d.ProxyLoginFile != "" {
@@ -433,7 +434,7 @@ func (h *clockwork) newDelivery(d destinationConfig) (*delivery, error) {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}
 	engine := drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Batch: d.Batch,
-		Lanes: drain.Lanes(d.CallsPerSecond), Spread: h.spread, Kinds: d.Statuses, Logger: h.log})
+		Lanes: drain.Lanes(d.CallsPerSecond), Spread: spread, Kinds: d.Statuses, Logger: h.log})
 	return newDelivery(d, dest, engine, client), nil
 }
 
