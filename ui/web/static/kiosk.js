@@ -212,13 +212,16 @@
 		// if anything was kept at all.
 		const at = r.outcome === "misread" ? "" :
 			(stored || r.outcome === "not_stored" ? "" : word + " ") + clockText(wall(Date.parse(r.time)));
+		// A new answer is a new thing, not the old one moved.
+		const top = panel.querySelector(".top");
+		top.replaceWith(top.cloneNode(true));
 		panel.lang = lang;
 		panel.dataset.outcome = r.outcome;
 		panel.classList.toggle("unset", unset);
 		panel.classList.toggle("long", !stored);
 		panel.classList.toggle("wide", name.length > 14);
 		panel.classList.toggle("mine", mine);
-		panel.querySelector("use").setAttribute("href",
+		part("symbol").firstElementChild.setAttribute("href",
 			"#sym-" + (unset ? "unset" : r.supersedes && stored ? "corrected" : r.outcome));
 		// One clause a line: a person has a second to read it.
 		part("head").replaceChildren(...(mine ? [head] : head.match(/[^，；;.]+[，；;.]?\s*/g) || [head]).map((clause) => {
@@ -272,7 +275,7 @@
 				(day === today ? W["mine.today"] : day.slice(5).replace("-", "/")) + " " + clockText(at),
 				W["kind." + p.kind] || p.kind, p.superseded ? "what old" : "what",
 				p.superseded ? W["mine.superseded"] : p.outcome === "duplicate" ? W["outcome.duplicate"] :
-					Object.keys(marks).filter((s) => by[s]).map((s) => marks[s] + " " + by[s].join(", ") + " " + W["delivery." + s]).join("  "),
+					Object.keys(marks).filter((s) => by[s]).map((s) => marks[s] + " " + by[s].join(", ") + " " + W["delivery." + s]).join(" · "),
 			];
 		});
 		if (!m || !m.listed) rows.splice(0, rows.length, ["", W["mine.wait"], "what", ""]);
