@@ -101,7 +101,7 @@ type readerConfig struct {
 	Name   string
 	Driver string
 
-	Port    string // serial
+	Port    string // a device's path
 	Baud    int    // serial
 	Dialect string // serial, evdev
 
@@ -110,7 +110,10 @@ type readerConfig struct {
 	Phys   string // evdev
 	Digits int    // evdev: digits of a card whose leading zeros are left out; 0 is off
 
-	at mark
+	Link string // pn532: hsu, i2c or spi
+	IRQ  string // pn532: a line of the header, "" for none
+
+	at, atIRQ mark
 }
 
 type destinationConfig struct {
@@ -160,7 +163,7 @@ func (c *config) withoutMarks() config {
 	out := *c
 	out.Readers, out.Destinations = nil, nil
 	for _, r := range c.Readers {
-		r.at = mark{}
+		r.at, r.atIRQ = mark{}, mark{}
 		out.Readers = append(out.Readers, r)
 	}
 	for _, d := range c.Destinations {
@@ -231,6 +234,10 @@ func defaultReader(driver string) readerConfig {
 		return readerConfig{Driver: driver, Baud: 9600, Dialect: "rdm6300"}
 	case "evdev":
 		return readerConfig{Driver: driver, Dialect: "dec-line"}
+	case "mfrc522":
+		return readerConfig{Driver: driver, Port: "/dev/spidev0.0"}
+	case "pn532":
+		return readerConfig{Driver: driver, Link: "hsu"}
 	}
 	return readerConfig{Driver: driver}
 }
@@ -494,9 +501,9 @@ func (r readerConfig) reads() []int {
 		return []int{5}
 	case "serial raw4":
 		return []int{4}
-	case "serial hex-line":
+	case "serial hex-line", "evdev hex-line":
 		return []int{4, 5, 7, 10}
-	case "serial dec-line":
+	case "serial dec-line", "evdev dec-line":
 		return []int{3, 4, 5}
 	case "mfrc522 ", "pn532 ":
 		return []int{4, 7, 10}
@@ -594,6 +601,10 @@ func readReader(s *section, have inBuild, c *config) readerConfig {
 		}
 	case "evdev":
 		v.readEvdev(s, c)
+	case "mfrc522":
+		v.readSPI(s)
+	case "pn532":
+		v.readPN532(s, c)
 	}
 	s.done()
 	return v
@@ -722,6 +733,11 @@ func (c *config) twice(d *document) {
 			d.badAt(r.at.val, fmt.Sprintf("readers %q and %q share %s", first, r.Name, port), "remove one of them; two readers on one line steal each other's bytes")
 		}
 		ports[port] = r.Name
+		for _, p := range c.Indicator.pins() {
+			if r.IRQ != "" && r.IRQ == *p.pin {
+				d.badAt(r.atIRQ.val, fmt.Sprintf("%s is already the pin of indicator.%s", r.IRQ, p.key), "give the reader's irq a line of its own")
+			}
+		}
 	}
 	names = map[string]bool{}
 	for _, v := range c.Destinations {
@@ -1536,6 +1552,7 @@ func (c *config) show(w io.Writer) error {
 			set("dialect", r.Dialect)
 		}
 		r.showKeys(set)
+		r.showCards(set)
 	}
 	for _, v := range c.Destinations {
 		b.WriteString("\n[[destination]]\n")
@@ -1602,6 +1619,10 @@ dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rd
 `
 	case "evdev":
 		return exampleEvdev
+	case "mfrc522":
+		return exampleMFRC522
+	case "pn532":
+		return examplePN532
 	case "stdin":
 		return `[[reader]]
 name    = "desk"

@@ -16,7 +16,7 @@ import (
 )
 
 var testBuild = inBuild{
-	readers:      []string{"evdev", "serial", "stdin"},
+	readers:      []string{"evdev", "mfrc522", "pn532", "serial", "stdin"},
 	destinations: []string{"transfercard", "feishu", "signin"},
 	dialects:     []string{"rdm6300", "id12la", "idteck", "parallax", "hex-line", "dec-line"},
 	languages:    []string{"zh-TW", "zh-CN", "en"},
@@ -32,6 +32,8 @@ const to104 = "[[destination]]\nname = \"104\"\ndriver = \"transfercard\"\nclien
 const toFeishu = "[[destination]]\nname = \"feishu\"\ndriver = \"feishu\"\napp_id = \"c\"\napp_secret_file = \"s\"\n"
 
 const toSignin = "[[destination]]\nname = \"signin\"\ndriver = \"signin\"\nmode = \"service_account\"\nbase_url = \"https://signin.example.com\"\nuser_id = \"svc\"\npassword_file = \"s\"\n"
+
+const chip = "[[reader]]\nname = \"nfc\"\ndriver = \"pn532\"\n"
 
 func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 	for _, tc := range []struct {
@@ -126,10 +128,10 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		}},
 		{"reader without anything", top + "[[reader]]\n", []string{
 			`f:3:3: this reader has no name; write name = "front" under [[reader]]`,
-			`f:3:3: this reader has no driver; write driver = one of "evdev", "serial" or "stdin"`,
+			`f:3:3: this reader has no driver; write driver = one of "evdev", "mfrc522", "pn532", "serial" or "stdin"`,
 		}},
 		{"reader of a later build", top + "[[reader]]\nname = \"door\"\ndriver = \"wiegand\"\nd0 = 17\n", []string{
-			`f:5:10: driver "wiegand" is not in this build; this build has "evdev", "serial" or "stdin"`,
+			`f:5:10: driver "wiegand" is not in this build; this build has "evdev", "mfrc522", "pn532", "serial" or "stdin"`,
 		}},
 		{"reader nobody knows", top + "[[reader]]\nname = \"Front Door\"\ndriver = \"seral\"\n", []string{
 			`f:4:8: reader name "Front Door" cannot be used; use 1 to 16 small letters, digits and dashes, beginning with a letter or digit, for example "front"`,
@@ -151,6 +153,21 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:7:11: dialect "rdm6300" is not known; write "hex-line" or "dec-line"`,
 			`f:8:10: no reader types cards of 9 digits; write 8, 10 or 13 for a reader that leaves leading zeros out, or 0`,
 			`f:9:1: unknown key "baud" in [[reader]]; write one of: name, driver, port, usb, serial, phys, dialect, digits`,
+		}},
+		{"chips for cards", top + "[indicator]\nred = \"GPIO4\"\n[[reader]]\nname = \"a\"\ndriver = \"mfrc522\"\nport = \"/dev/i2c-1\"\n" +
+			chip + chip + "port = \"/dev/ttyAMA0\"\nirq = \"GPIO4\"\n" + chip + "link = \"i2c\"\nport = \"i2c-1\"\nirq = \"4\"\n" + chip + "link = \"spi\"\nirq = \"GPIO4\"\n" + chip + "link = \"usb\"\n", []string{
+			`f:8:8: port "/dev/i2c-1" is no SPI device; write "/dev/spidev0.0" (chip select CE0) or "/dev/spidev0.1" (CE1)`,
+			`f:9:3: a PN532 on a UART needs its port; write port = "/dev/ttyAMA0", or the adapter's name below /dev/serial/by-id`,
+			`f:13:8: a second reader is named "nfc"; give each reader a name of its own`,
+			`f:16:7: a PN532 on a UART speaks by itself; leave irq out, or write link = "i2c" or "spi"`,
+			`f:18:8: a second reader is named "nfc"; give each reader a name of its own`,
+			`f:21:8: port "i2c-1" is no I²C bus; write "/dev/i2c-1", or link = "hsu" or "spi" as the chip's switches stand`,
+			`f:22:7: pin "4" is not a line of the header; write "GPIO0" to "GPIO27", or "" if it is not wired`,
+			`f:24:8: a second reader is named "nfc"; give each reader a name of its own`,
+			`f:27:7: GPIO4 is already the pin of indicator.red; give the reader's irq a line of its own`,
+			`f:28:3: a PN532 on a UART needs its port; write port = "/dev/ttyAMA0", or the adapter's name below /dev/serial/by-id`,
+			`f:29:8: a second reader is named "nfc"; give each reader a name of its own`,
+			`f:31:8: link "usb" is not known; write "hsu", "i2c" or "spi"`,
 		}},
 		{"USB keyboard readers that are one", top + "[[reader]]\nname = \"a\"\ndriver = \"evdev\"\nusb = \"08ff:0009\"\n[[reader]]\nname = \"b\"\ndriver = \"evdev\"\nusb = \"08ff:0009\"\ndialect = \"hex-line\"\ndigits = 8\n[[reader]]\nname = \"c\"\ndriver = \"evdev\"\nusb = \"08FF:9\"\n", []string{
 			`f:8:8: readers "a" and "b" share the USB device 08ff:0009; remove one of them; two readers on one line steal each other's bytes`,
@@ -373,7 +390,8 @@ func show(t *testing.T, c *config) string {
 
 func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
-		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
+		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleReader("mfrc522"), top + exampleReader("pn532"),
+		top + chip + "link = \"i2c\"\nirq = \"GPIO4\"\n", top + chip + "link = \"spi\"\n", top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
 		top + "[badge]\nsame_card = []\n", top + "[badge]\nsame_card = [\"reversed\", \"last3\"]\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
 		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",

@@ -11,6 +11,8 @@ import (
 
 	"punchclock/device"
 	"punchclock/device/evdev"
+	"punchclock/device/mfrc522"
+	"punchclock/device/pn532"
 	"punchclock/device/serialport"
 	"punchclock/device/stdin"
 	"punchclock/queue/punch"
@@ -29,6 +31,13 @@ var readerDrivers = map[string]func(readerConfig, readerParts) (device.Reader, e
 	},
 	"evdev": func(c readerConfig, p readerParts) (device.Reader, error) {
 		return evdev.New(evdev.Config{Name: c.Name, Port: c.Port, USB: c.USB, Serial: c.Serial, Phys: c.Phys, Dialect: c.Dialect, Digits: c.Digits, Logger: p.log})
+	},
+	"mfrc522": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return mfrc522.New(mfrc522.Config{Name: c.Name, Port: c.Port, Logger: p.log})
+	},
+	"pn532": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return pn532.New(pn532.Config{Name: c.Name, Link: c.Link, Port: c.Port, IRQ: c.IRQ, Logger: p.log,
+			Serial: func() (pn532.Serial, error) { return serialport.Open(c.Port, pn532.Baud) }})
 	},
 	"stdin": func(c readerConfig, p readerParts) (device.Reader, error) { return stdin.New(c.Name, p.stdin), nil },
 }

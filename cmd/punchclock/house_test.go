@@ -92,6 +92,7 @@ type result struct {
 	Time     string `json:"time"`
 	Reader   string `json:"reader"`
 	Clock    string `json:"clock"`
+	Reason   string `json:"reason"`
 	at       time.Time
 }
 

@@ -71,6 +71,9 @@ type Serial interface {
 	Close() error
 }
 
+// Baud is the speed of a chip on a UART.
+const Baud = 115200
+
 // Config says where the chip is.
 type Config struct {
 	Name string // in events and logs
@@ -78,7 +81,7 @@ type Config struct {
 	Port string // the device's path: /dev/i2c-1, /dev/spidev0.0, a serial port
 	IRQ  string // the line on which the chip says that it has something, such as GPIO4; "" is none. Not with hsu
 
-	// Serial opens the port of a chip on a UART, at 115200 baud.
+	// Serial opens the port of a chip on a UART, at Baud.
 	Serial func() (Serial, error)
 
 	Logger *slog.Logger // nil logs nothing
