@@ -14,7 +14,7 @@ PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes: 16 MB.
 MOST     := 16777216
 
-.PHONY: help build run test bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel deps
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,12 @@ test: deps ## all that a change must pass
 	@if $(MAKE) --no-print-directory guest-kernel; then $(MAKE) --no-print-directory test-kernel FORM=short; \
 	else echo "NOT RUN: the tests against the kernel's drivers, because a kernel for them could not be made, see above"; fi
 	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
+
+test-ui: deps ## every screen in every language and size in a real browser, with a picture of each in bin/screens
+	@mkdir -p bin/screens
+	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens $(GO) test -count=1 -timeout 30m -run Browser ./ui/web
+	$(GO) test -count=1 -timeout 10m -run 'PersonAtTheDoor' ./cmd/punchclock
+	@ls bin/screens | wc -l | xargs -I{} echo "{} pictures in bin/screens"
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
 	@echo "under emulation without the kill, crash and fault tests: an emulated program cannot start another"
