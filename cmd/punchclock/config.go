@@ -113,6 +113,10 @@ type readerConfig struct {
 	Link string // pn532: hsu, i2c or spi
 	IRQ  string // pn532: a line of the header, "" for none
 
+	Chip          string   // keypad: label or path, "" is the header's
+	Rows, Columns []string // keypad
+	Keys          string   // keypad
+
 	at, atIRQ mark
 }
 
@@ -363,6 +367,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	}
 	root.done()
 	c.twice(d)
+	c.linesTwice(d)
 	if len(d.problems) > 0 {
 		slices.SortStableFunc(d.problems, func(a, b problem) int {
 			if a.line != b.line {
@@ -605,6 +610,8 @@ func readReader(s *section, have inBuild, c *config) readerConfig {
 		v.readSPI(s)
 	case "pn532":
 		v.readPN532(s, c)
+	case "keypad":
+		v.readKeypad(s)
 	}
 	s.done()
 	return v
@@ -1506,6 +1513,13 @@ func (c *config) show(w io.Writer) error {
 			fmt.Fprintf(&b, "%s = %v\n", key, v)
 		}
 	}
+	list := func(key string, words []string) {
+		quoted := make([]string, len(words))
+		for i, w := range words {
+			quoted[i] = quote(w)
+		}
+		fmt.Fprintf(&b, "%s = [%s]\n", key, strings.Join(quoted, ", "))
+	}
 	b.WriteString("schema = 1\n\n[device]\n")
 	set("id", c.Device.ID)
 	set("name", c.Device.Name)
@@ -1551,7 +1565,7 @@ func (c *config) show(w io.Writer) error {
 			set("baud", r.Baud)
 			set("dialect", r.Dialect)
 		}
-		r.showKeys(set)
+		r.showKeys(set, list)
 		r.showCards(set)
 	}
 	for _, v := range c.Destinations {
@@ -1623,6 +1637,8 @@ dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rd
 		return exampleMFRC522
 	case "pn532":
 		return examplePN532
+	case "keypad":
+		return exampleKeypad
 	case "stdin":
 		return `[[reader]]
 name    = "desk"

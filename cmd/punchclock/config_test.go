@@ -16,7 +16,7 @@ import (
 )
 
 var testBuild = inBuild{
-	readers:      []string{"evdev", "mfrc522", "pn532", "serial", "stdin"},
+	readers:      []string{"evdev", "keypad", "mfrc522", "pn532", "serial", "stdin"},
 	destinations: []string{"transfercard", "feishu", "signin"},
 	dialects:     []string{"rdm6300", "id12la", "idteck", "parallax", "hex-line", "dec-line"},
 	languages:    []string{"zh-TW", "zh-CN", "en"},
@@ -128,10 +128,10 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		}},
 		{"reader without anything", top + "[[reader]]\n", []string{
 			`f:3:3: this reader has no name; write name = "front" under [[reader]]`,
-			`f:3:3: this reader has no driver; write driver = one of "evdev", "mfrc522", "pn532", "serial" or "stdin"`,
+			`f:3:3: this reader has no driver; write driver = one of "evdev", "keypad", "mfrc522", "pn532", "serial" or "stdin"`,
 		}},
 		{"reader of a later build", top + "[[reader]]\nname = \"door\"\ndriver = \"wiegand\"\nd0 = 17\n", []string{
-			`f:5:10: driver "wiegand" is not in this build; this build has "evdev", "mfrc522", "pn532", "serial" or "stdin"`,
+			`f:5:10: driver "wiegand" is not in this build; this build has "evdev", "keypad", "mfrc522", "pn532", "serial" or "stdin"`,
 		}},
 		{"reader nobody knows", top + "[[reader]]\nname = \"Front Door\"\ndriver = \"seral\"\n", []string{
 			`f:4:8: reader name "Front Door" cannot be used; use 1 to 16 small letters, digits and dashes, beginning with a letter or digit, for example "front"`,
@@ -173,6 +173,22 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:8:8: readers "a" and "b" share the USB device 08ff:0009; remove one of them; two readers on one line steal each other's bytes`,
 			`f:12:10: digits is for decimal readers; write dialect = "dec-line", or digits = 0`,
 			`f:16:7: usb "08FF:9": it is not vendor:product, four hexadecimal digits each in small letters; write it as lsusb shows it, for example usb = "08ff:0009"`,
+		}},
+		{"keypad", top + "[indicator]\ngreen = \"GPIO5\"\n[[reader]]\nname = \"pad\"\ndriver = \"keypad\"\nrows = [\"GPIO5\", \"pin 1\", \"GPIO6\", \"GPIO6\"]\ncolumns = [\"GPIO12\", 16]\nkeys = \"123\"\npin = 4\n", []string{
+			`f:6:8: GPIO5 of reader "pad" is already the line of the indicator's green; wire one of them to another line`,
+			`f:8:18: rows: "pin 1" of the header is supply or ground: write for example "pin 11", which is GPIO17; each wire has a line of its own, for example "GPIO5"`,
+			`f:8:36: GPIO6 is already the line of rows, number 3; give each wire a line of its own`,
+			`f:9:1: a keypad with 2 columns is not known; write 4 rows, and 4 columns or 3, as columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]`,
+			`f:9:22: reader.columns holds a whole number where a text belongs; write columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]`,
+			`f:11:1: unknown key "pin" in [[reader]]; write one of: name, driver, chip, rows, columns, keys`,
+		}},
+		{"keypad without its wires", top + "[[reader]]\nname = \"pad\"\ndriver = \"keypad\"\nrows = \"GPIO5\"\n", []string{
+			`f:3:3: a keypad needs its columns; write columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]`,
+			`f:6:8: reader.rows is a text where a list belongs; write rows = ["GPIO5", "GPIO6", "GPIO13", "GPIO19"]`,
+		}},
+		{"keypads that share a wire", top + "[[reader]]\nname = \"a\"\ndriver = \"keypad\"\nrows = [\"GPIO5\", \"GPIO6\", \"GPIO13\", \"GPIO19\"]\ncolumns = [\"GPIO12\", \"GPIO16\", \"GPIO20\"]\nkeys = \"123A456B789C*0#D\"\n[[reader]]\nname = \"b\"\ndriver = \"keypad\"\nrows = [\"GPIO0\", \"GPIO1\", \"GPIO2\", \"GPIO3\"]\ncolumns = [\"GPIO4\", \"GPIO7\", \"GPIO8\", \"pin 29\"]\n", []string{
+			`f:8:8: 16 keys are named and the pad has 12: write them row by row, as "123456789*0#"; or write keys = "" for the usual ones`,
+			`f:10:8: pin 29 of reader "b" is already the line of reader "a"; wire one of them to another line`,
 		}},
 		{"secret in the file", top + to104 + "client_secret = \"hunter2\"\n", []string{
 			`f:8:1: destination.client_secret does not belong into this file; put the secret into a file of its own and name that file in client_secret_file`,
@@ -390,7 +406,7 @@ func show(t *testing.T, c *config) string {
 
 func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
-		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleReader("mfrc522"), top + exampleReader("pn532"),
+		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleReader("keypad"), top + exampleReader("mfrc522"), top + exampleReader("pn532"),
 		top + chip + "link = \"i2c\"\nirq = \"GPIO4\"\n", top + chip + "link = \"spi\"\n", top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
 		top + "[badge]\nsame_card = []\n", top + "[badge]\nsame_card = [\"reversed\", \"last3\"]\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,

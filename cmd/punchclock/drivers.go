@@ -11,6 +11,7 @@ import (
 
 	"punchclock/device"
 	"punchclock/device/evdev"
+	"punchclock/device/keypad"
 	"punchclock/device/mfrc522"
 	"punchclock/device/pn532"
 	"punchclock/device/serialport"
@@ -38,6 +39,9 @@ var readerDrivers = map[string]func(readerConfig, readerParts) (device.Reader, e
 	"pn532": func(c readerConfig, p readerParts) (device.Reader, error) {
 		return pn532.New(pn532.Config{Name: c.Name, Link: c.Link, Port: c.Port, IRQ: c.IRQ, Logger: p.log,
 			Serial: func() (pn532.Serial, error) { return serialport.Open(c.Port, pn532.Baud) }})
+	},
+	"keypad": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return keypad.New(keypad.Config{Name: c.Name, Chip: c.Chip, Rows: c.Rows, Columns: c.Columns, Keys: c.Keys, Logger: p.log})
 	},
 	"stdin": func(c readerConfig, p readerParts) (device.Reader, error) { return stdin.New(c.Name, p.stdin), nil },
 }
