@@ -11,6 +11,7 @@ var reasons = map[string][3]string{
 	"unknown_badge": {"卡片不屬於任何人：請在名冊登錄這張卡", "卡片不属于任何人：请在名册登记这张卡", "the card belongs to nobody: enter it in the roster"},
 	"time_uncertain": {"打卡鐘當時不知道時間：請確認本人何時打卡", "打卡钟当时不知道时间：请确认本人何时打卡",
 		"the clock did not know the time: ask the person when it was"},
+	"superseded":          {"已由更正的一筆取代，不再送出", "已由更正的一笔取代，不再发送", "a correction takes its place: it is not sent any more"},
 	"emp_no_blank":        {"沒有員工編號", "没有员工编号", "there is no employee number"},
 	"emp_no_invalid":      {"員工編號含有無法傳送的字元：請修正名冊", "员工编号含有无法传送的字符：请修正名册", "the employee number holds characters that cannot be sent: correct the roster"},
 	"emp_no_unknown":      {"對方沒有這個員工編號：請在對方系統新增此人", "对方没有这个员工编号：请在对方系统新增此人", "the other side does not have this employee number: add the person there"},
