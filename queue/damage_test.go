@@ -194,10 +194,13 @@ func usedPage(t *testing.T, file string) int64 {
 		t.Fatal(err)
 	}
 	best, most := int64(0), uint16(0)
-	for id := range p.seen {
+	for id, in := range p.seen {
+		if !in {
+			continue
+		}
 		b := make([]byte, 4096)
 		f.ReadAt(b, int64(id)*4096)
-		if n := binary.LittleEndian.Uint16(b[10:]); binary.LittleEndian.Uint16(b[8:]) == leafFlag && n > most && id != p.root {
+		if n := binary.LittleEndian.Uint16(b[10:]); binary.LittleEndian.Uint16(b[8:]) == leafFlag && n > most && uint64(id) != p.root {
 			best, most = int64(id), n
 		}
 	}
@@ -391,5 +394,49 @@ func TestEmployeeNumberStaysText(t *testing.T) {
 	d.Outcome = punch.NotStored
 	if _, err := b.Append(d); err == nil {
 		t.Error("an outcome that is no record was stored")
+	}
+}
+
+// A page in use that is taken for a free one would be written over by a later punch.
+func TestListOfFreePagesIsHeldAgainstTheTree(t *testing.T) {
+	for what, change := range map[string]func(list []byte, used, pages uint64){
+		"a page in use":     func(l []byte, used, _ uint64) { binary.LittleEndian.PutUint64(l[pageHeader:], used) },
+		"beyond the file":   func(l []byte, _, pages uint64) { binary.LittleEndian.PutUint64(l[pageHeader:], pages) },
+		"a meta page":       func(l []byte, _, _ uint64) { binary.LittleEndian.PutUint64(l[pageHeader:], 1) },
+		"the same twice":    func(l []byte, _, _ uint64) { copy(l[pageHeader+8:], l[pageHeader:pageHeader+8]) },
+		"more than fit":     func(l []byte, _, _ uint64) { binary.LittleEndian.PutUint16(l[10:], 600) },
+		"far more than fit": func(l []byte, _, _ uint64) { l[10], l[11], l[pageHeader+7] = 0xFF, 0xFF, 0xFF },
+		"no such list":      func(l []byte, _, _ uint64) { l[8] = leafFlag },
+	} {
+		dir, file := filled(t, 60)
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		p, err := openPages(file, f)
+		if err != nil || p.freelist == noFreelist {
+			t.Fatalf("no list of free pages after a stop: %v", err)
+		}
+		list := make([]byte, PageSize)
+		if _, err := f.ReadAt(list, int64(p.freelist)*PageSize); err != nil || binary.LittleEndian.Uint16(list[10:]) < 2 {
+			t.Fatalf("%v, %d pages are free", err, binary.LittleEndian.Uint16(list[10:]))
+		}
+		change(list, p.root, p.pages)
+		if _, err := f.WriteAt(list, int64(p.freelist)*PageSize); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckFile(file); !isDamage(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+		b, err := Open(Options{Dir: dir, Device: "test-1", Destinations: []string{"104", "feishu"}, ahead: 1 << 16})
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		n := 0
+		if err := b.Read(t.Context(), 1, func(e Entry) error { n++; return e.Damaged }); err != nil || n != 60 || b.Incident() == "" {
+			t.Errorf("%s: %d of 60 punches, %v, incident %q", what, n, err, b.Incident())
+		}
+		b.Close()
 	}
 }

@@ -362,7 +362,7 @@ func (p *pageFile) salvagePage(b, bucket []byte, depth int, fn visitor) {
 
 // salvageLeaves looks at every page of the file on its own, whatever the tree says.
 func salvageLeaves(path string, f *os.File, fn visitor) {
-	p := &pageFile{path: path, f: f, pageSize: PageSize, seen: map[uint64]bool{}}
+	p := &pageFile{path: path, f: f, pageSize: PageSize}
 	b := make([]byte, PageSize)
 	for at := int64(0); ; at += PageSize {
 		if _, err := f.ReadAt(b, at); errors.Is(err, io.EOF) {

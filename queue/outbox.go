@@ -759,6 +759,11 @@ func (o *Outbox) Close() error {
 	cur, old := o.cur, o.old
 	o.cur, o.old = nil, nil
 	o.dbmu.Unlock()
+	if cur != nil && !o.opt.ReadOnly && o.broken == nil {
+		if err := cur.keepFreelist(); err != nil {
+			o.log.Warn("outbox: the next start takes a little longer", "err", err)
+		}
+	}
 	for _, s := range []*segment{cur, old} {
 		if s != nil {
 			errs = append(errs, s.db.Close())

@@ -24,16 +24,20 @@ import (
 // A bucket's value is root u64, sequence u64, and where root is 0 a page follows
 // in place. A meta page holds magic u32, version u32, page size u32, flags u32,
 // root bucket, freelist u64, high-water page u64, transaction u64 and the FNV-1a
-// of all that.
+// of all that. The freelist is a page, or all ones where none is kept; after the
+// header it holds the free pages, ascending, u64 each, and where count is 65535
+// their number before them.
 const (
 	pageHeader  = 16
 	elemSize    = 16
 	branchFlag  = 0x01
 	leafFlag    = 0x02
+	freeFlag    = 0x10
 	bucketFlag  = 0x01
 	metaMagic   = 0xED0CDAED
 	metaVersion = 2
 	maxDepth    = 32
+	noFreelist  = ^uint64(0)
 )
 
 // Damage says that a file is not what bbolt wrote. The file must not be opened.
@@ -50,9 +54,10 @@ type pageFile struct {
 	size     int64
 	pageSize int64
 	root     uint64
+	freelist uint64
 	pages    uint64 // high-water page of the newest meta
 	torn     bool   // the other meta page is not whole
-	seen     map[uint64]bool
+	seen     []bool // by page
 	window   []byte // of the file, from the page windowAt on
 	windowAt uint64
 	only     func(bucket []byte) bool // nil, or which buckets to walk into
@@ -71,7 +76,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pageFile{path: path, f: f, size: st.Size(), seen: map[uint64]bool{}}
+	p := &pageFile{path: path, f: f, size: st.Size()}
 	if p.size == 0 {
 		return nil, p.damage("the file is empty")
 	}
@@ -97,7 +102,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 		}
 		if tx := le.Uint64(m[48:]); !found || tx > newest {
 			found, newest = true, tx
-			p.root, p.pages = le.Uint64(m[16:]), le.Uint64(m[40:])
+			p.root, p.freelist, p.pages = le.Uint64(m[16:]), le.Uint64(m[32:]), le.Uint64(m[40:])
 		}
 	}
 	if !found {
@@ -107,6 +112,7 @@ func openPages(path string, f *os.File) (*pageFile, error) {
 	if p.pages > uint64(p.size)/PageSize {
 		return nil, p.damage("%d bytes long, %d expected: the file was cut short", p.size, p.pages*PageSize)
 	}
+	p.seen = make([]bool, p.pages)
 	return p, nil
 }
 
@@ -123,8 +129,43 @@ func CheckFile(path string) error {
 	if err != nil {
 		return err
 	}
-	p.seen = make(map[uint64]bool, p.pages)
-	return p.walk(p.root, nil, span{}, 0, nil)
+	if err := p.walk(p.root, nil, span{}, 0, nil); err != nil {
+		return err
+	}
+	return p.checkFreelist()
+}
+
+// checkFreelist holds the list of free pages, where one is kept, against what the
+// tree has led to: a page that is in use and were taken for free would be
+// overwritten. All of the tree must have been walked.
+func (p *pageFile) checkFreelist() error {
+	if p.freelist == noFreelist {
+		return nil
+	}
+	b, err := p.page(p.freelist)
+	if err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	if le.Uint16(b[8:]) != freeFlag {
+		return p.damage("page %d is not the list of free pages", p.freelist)
+	}
+	count, list := uint64(le.Uint16(b[10:])), b[pageHeader:]
+	if count == 0xFFFF {
+		count, list = le.Uint64(list), list[8:]
+	}
+	if count > uint64(len(list))/8 {
+		return p.damage("page %d: %d free pages do not fit", p.freelist, count)
+	}
+	last := uint64(1)
+	for i := range count {
+		id := le.Uint64(list[i*8:])
+		if id <= last || id >= p.pages || p.seen[id] {
+			return p.damage("page %d says that page %d is free", p.freelist, id)
+		}
+		last = id
+	}
+	return nil
 }
 
 // glance visits what a segment holds beside its records, its receipts and its

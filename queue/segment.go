@@ -156,6 +156,19 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	return &segment{path: path, first: first, db: db}, nil
 }
 
+// keepFreelist stores the list of free pages, before a file is closed: the next
+// start need not walk through all of the file a second time to find them. While the
+// file is in use none is kept, which spares each punch a page.
+func (s *segment) keepFreelist() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: %v", s.path, r)
+		}
+	}()
+	s.db.NoFreelistSync = false
+	return s.db.Update(func(*bolt.Tx) error { return nil })
+}
+
 // checkPatiently is CheckFile on a medium that may be shaky. A read that fails once
 // says nothing about the file; a part that cannot be read again and again is lost,
 // and the clock has to go on without it.
