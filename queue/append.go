@@ -424,6 +424,12 @@ func (o *Outbox) writable() error {
 	if st.Flags&1 != 0 { // ST_RDONLY
 		return fmt.Errorf("outbox: the file system of %s is read-only", o.opt.Dir)
 	}
+	// One that the kernel has stopped writing to after an error says so to a sync only.
+	if !o.opt.UnsafeNoSync {
+		if err := syscall.Fdatasync(int(o.lock.Fd())); err != nil {
+			return fmt.Errorf("outbox: the file system of %s takes nothing: %w", o.opt.Dir, err)
+		}
+	}
 	return nil
 }
 

@@ -52,8 +52,10 @@ func faultChild(dir string) error {
 	}
 	anyway := os.Getenv("OUTBOX_ACK") == "anyway"
 	lasting := os.Getenv("OUTBOX_LASTING") != "" // the fault does not go away
+	dies := os.Getenv("OUTBOX_DIES") != ""       // with the first error, before it can read anything anew
 	o := statesOptions(dir)
 	o.SegmentRecords = 10
+	o.ahead = 8 << 10 // used up soon, so that bbolt has to make the file longer by itself
 	var b *Outbox
 	// until repeats what did not work.
 	until := func(what string, fn func() error) error {
@@ -63,6 +65,9 @@ func faultChild(dir string) error {
 				return nil
 			}
 			fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
+			if dies {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
 		}
 		return errStuck
 	}
@@ -137,6 +142,9 @@ func faultChild(dir string) error {
 			case 3:
 				if err := b.Tidy(); err != nil { // it is done in the next round
 					fmt.Fprintln(os.Stderr, "tidy:", err)
+					if dies {
+						syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					}
 				}
 				if err := b.copyMirror(context.Background()); err != nil { // likewise
 					fmt.Fprintln(os.Stderr, "second copy:", err)
@@ -163,7 +171,8 @@ func faultChild(dir string) error {
 }
 
 // fault is one way in which the medium fails, or with errno "KILL" the process:
-// it is killed as it makes the call, and started again.
+// it is killed as it makes the call, and started again. With "DIES" the call fails
+// with EIO, and the process is killed when it hears of it.
 type fault struct {
 	call, errno string
 	when        string // of strace: n, n..m, n+
@@ -189,13 +198,12 @@ func underFault(t *testing.T, f fault, env ...string) outcome {
 	base := memoryDir(t)
 	defer os.RemoveAll(base)
 	out := outcome{why: map[string]string{}}
-	var err error
 	medium, trace := filepath.Join(base, "medium"), filepath.Join(base, "trace")
 	if err := os.Mkdir(medium, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	traces := []string{trace}
-	live := func(trace, inject, from string) (string, error) {
+	live := func(trace, inject, from string, dies bool) (string, error) {
 		words, err := os.Create(filepath.Join(base, "said"))
 		if err != nil {
 			t.Fatal(err)
@@ -222,24 +230,35 @@ func underFault(t *testing.T, f fault, env ...string) outcome {
 		if f.lasting() {
 			cmd.Env = append(cmd.Env, "OUTBOX_LASTING=1")
 		}
+		if dies {
+			cmd.Env = append(cmd.Env, "OUTBOX_DIES=1")
+		}
 		cmd.Env = append(cmd.Env, env...)
 		var errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = words, &errs
 		err = cmd.Run()
 		return errs.String(), err
 	}
-	var log string
-	if f.errno != "KILL" {
-		if log, err = live(trace, f.call+":error="+f.errno+":when="+f.when, ""); err != nil {
-			out.why["ended"] = fmt.Sprintf("%v: %.1500s", err, log)
-			return out
-		}
+	inject := f.call + ":error=" + f.errno + ":when=" + f.when
+	switch f.errno {
+	case "KILL":
+		inject = f.call + ":signal=SIGKILL:when=" + f.when
+	case "DIES":
+		inject = f.call + ":error=EIO:when=" + f.when
+	}
+	log, err := live(trace, inject, "", f.errno == "DIES")
+	killed := err != nil && (f.errno == "KILL" || f.errno == "DIES")
+	if err != nil && !killed {
+		out.why["ended"] = fmt.Sprintf("%v: %.1500s", err, log)
+		return out
+	}
+	if !killed {
 		raw, err := os.ReadFile(trace)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out.reached = bytes.Contains(raw, []byte("(INJECTED)"))
-	} else if _, err := live(trace, f.call+":signal=SIGKILL:when="+f.when, ""); err != nil {
+	} else {
 		out.reached = true
 		from := 0
 		raw, err := os.ReadFile(filepath.Join(base, "said"))
@@ -252,7 +271,7 @@ func underFault(t *testing.T, f fault, env ...string) outcome {
 			}
 		}
 		second := filepath.Join(base, "trace2")
-		if log, err = live(second, "", strconv.Itoa(from)); err != nil {
+		if log, err = live(second, "", strconv.Itoa(from), false); err != nil {
 			out.why["ended"] = fmt.Sprintf("%v: %.1500s", err, log)
 			return out
 		}
@@ -347,7 +366,7 @@ func TestEveryFaultOfTheMediumKeepsWhatWasPromised(t *testing.T) {
 		errno, form   string
 		first, stride int
 	}
-	rows := []row{{"EIO", "N", 2, 47}, {"ENOSPC", "N+", 3, 61}, {"EIO", "N..M", 7, 53}, {"KILL", "N", 4, 59}}
+	rows := []row{{"EIO", "N", 2, 47}, {"ENOSPC", "N+", 3, 61}, {"EIO", "N..M", 7, 53}, {"KILL", "N", 4, 59}, {"DIES", "N", 5, 37}}
 	calls := faultCalls
 	long := os.Getenv("FAULTS") != ""
 	if long && os.Getenv("FAULTS") != "all" { // some of them
@@ -360,7 +379,7 @@ func TestEveryFaultOfTheMediumKeepsWhatWasPromised(t *testing.T) {
 				rows = append(rows, row{errno, form, 1, 1})
 			}
 		}
-		rows = append(rows, row{"KILL", "N", 1, 1})
+		rows = append(rows, row{"KILL", "N", 1, 1}, row{"DIES", "N", 1, 1})
 	}
 	shown := 0
 	for _, call := range calls {

@@ -203,6 +203,17 @@ func tornMeta(path string) bool {
 	return err == nil && p.torn
 }
 
+// keptFreelist reports whether the last commit of a file was that of an orderly stop.
+func keptFreelist(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	p, err := openPages(path, f)
+	return err == nil && !p.torn && p.freelist != noFreelist
+}
+
 // page returns page id with its overflow, checked against header and file.
 // Where it leads to no other page, its bytes hold until the next call.
 func (p *pageFile) page(id uint64) ([]byte, error) {

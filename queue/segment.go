@@ -136,6 +136,7 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	if err := checkPatiently(path); err != nil {
 		return nil, err
 	}
+	kept := keptFreelist(path)
 	defer func() {
 		if r := recover(); r != nil { // bbolt panics on some torn files; the check above is meant to find them first
 			err = &Damage{path, fmt.Sprintf("cannot be opened: %v", r)}
@@ -149,7 +150,15 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 	if !readOnly && !noSync {
 		// What a process that was killed has written and not synced is there to be read,
 		// and gone after a power cut: nothing is made of it before it is on the medium.
-		if err := db.Sync(); err != nil {
+		// And where it was a sync that failed, the next one does not write what that one
+		// should have: the meta page is then what is in doubt, and a commit, even of
+		// nothing, puts a new one in its place.
+		if kept {
+			err = db.Sync()
+		} else {
+			err = db.Update(func(*bolt.Tx) error { return nil })
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("outbox: open %s: %w", path, err), db.Close())
 		}
 	}
@@ -157,8 +166,9 @@ func openSegment(path string, readOnly, noSync bool) (_ *segment, err error) {
 }
 
 // keepFreelist stores the list of free pages, before a file is closed: the next
-// start need not walk through all of the file a second time to find them. While the
-// file is in use none is kept, which spares each punch a page.
+// start need not walk through all of the file a second time to find them, and knows
+// that nobody was killed. While the file is in use none is kept, which spares each
+// punch a page.
 func (s *segment) keepFreelist() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -248,7 +258,8 @@ func fillSegment(dir, tmp string, first uint64, c carry, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("outbox: create %s: %w", tmp, err)
 	}
-	db.AllocSize = PageSize // what bbolt adds is a hole, not written zeros
+	db.AllocSize = PageSize   // what bbolt adds is a hole, not written zeros
+	db.NoFreelistSync = false // see keepFreelist
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, n := range [][]byte{bktMeta, bktHot, bktLog, bktPos, bktFresh} {
 			if _, err := tx.CreateBucket(n); err != nil {
