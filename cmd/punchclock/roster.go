@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -44,14 +45,19 @@ func (a *archive) serveRoster(w http.ResponseWriter, _ *http.Request) {
 
 const rosterMost = 32 << 20 // bytes of an imported file
 
-// serveImport replaces the roster by the CSV file in the request, or not at all.
+// serveImport replaces the roster by the CSV file in the request, or not at all; with
+// dry=1 it only says what that would change.
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1), a.cfg.cards())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	diff, err := a.roster.Replace(rows)
+	change := a.roster.Replace
+	if r.URL.Query().Get("dry") != "" {
+		change = a.roster.Preview
+	}
+	diff, err := change(rows)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
@@ -61,6 +67,8 @@ func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 
 func rosterCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{Use: "roster", Short: "Who the badges belong to"}
+	var dry bool
+	var encoding string
 	imp := t.reporting(&cobra.Command{
 		Use: "import FILE.csv", Short: "Replace the roster by a CSV file, whole or not at all (- for stdin)", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -83,6 +91,9 @@ func rosterCommand(t *tool) *cobra.Command {
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
+			if b, err = roster.Decode(name, encoding, b); err != nil {
+				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
+			}
 			if _, err := roster.ReadCSV(name, bytes.NewReader(b), cfg.cards()); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
@@ -91,7 +102,11 @@ func rosterCommand(t *tool) *cobra.Command {
 				return err
 			}
 			defer cl.close()
-			body, err := cl.do(c.Context(), "POST", "/roster?name="+url.QueryEscape(name), nil, bytes.NewReader(b))
+			query := url.Values{"name": {name}}
+			if dry {
+				query.Set("dry", "1")
+			}
+			body, err := cl.do(c.Context(), "POST", "/roster", query, bytes.NewReader(b))
 			if err != nil {
 				return err
 			}
@@ -102,10 +117,15 @@ func rosterCommand(t *tool) *cobra.Command {
 			if t.json {
 				return t.printJSON(d)
 			}
+			if dry {
+				printDiff(t.stdout, d)
+			}
 			_, err = fmt.Fprintf(t.stdout, "%d added, %d changed, %d removed, %d unchanged\n", len(d.Added), len(d.Changed), len(d.Removed), d.Unchanged)
 			return err
 		},
 	})
+	imp.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
+	imp.Flags().StringVar(&encoding, "encoding", "utf-8", "of the file: "+strings.Join(roster.Encodings(), ", "))
 	fetch := func(c *cobra.Command) ([]rosterRow, error) {
 		_, cl, err := t.open(false)
 		if err != nil {
@@ -166,6 +186,19 @@ func rosterCommand(t *tool) *cobra.Command {
 	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
 	c.AddCommand(imp, ls, export, feishuIDsCommand(t))
 	return c
+}
+
+// printDiff lists what an import would change, a line for each person.
+func printDiff(w io.Writer, d roster.Diff) {
+	for _, n := range d.Added {
+		fmt.Fprintf(w, "+ %s\n", n)
+	}
+	for _, n := range d.Changed {
+		fmt.Fprintf(w, "~ %s\t%s\n", n, strings.Join(d.Columns[n], ", "))
+	}
+	for _, n := range d.Removed {
+		fmt.Fprintf(w, "- %s\n", n)
+	}
 }
 
 func readJSON(body io.ReadCloser, v any) error {

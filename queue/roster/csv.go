@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/traditionalchinese"
 	"golang.org/x/text/unicode/norm"
 
 	"punchclock/queue/punch"
@@ -63,8 +67,8 @@ var (
 
 // ReadCSV reads a roster in CSV with a header line, from a file of that name.
 //
-// Columns may come in any order; only employee_no is required; one that is not
-// known is refused. badges alone may hold several values, split by semicolons.
+// Columns are split by commas, or all by semicolons or tabs, and may come in any
+// order; only employee_no is required; one that is not known is refused. badges alone may hold several values, split by semicolons.
 // active is true, false, 1, 0, yes, no, or empty for true. Spaces around a value
 // are dropped, names are brought to Unicode's composed form (NFC), a line without
 // any value is skipped, a byte order mark and CRLF are accepted. Numbers and badges
@@ -87,6 +91,37 @@ func ReadCSV(name string, r io.Reader, cards Cards) ([]Row, error) {
 		return nil, &p.errs
 	}
 	return rows, nil
+}
+
+// encodings are what a spreadsheet that was not asked for UTF-8 writes.
+var encodings = map[string]encoding.Encoding{
+	"utf-8":   encoding.Nop,
+	"big5":    traditionalchinese.Big5, // with Microsoft's additions, code page 950
+	"gb18030": simplifiedchinese.GB18030,
+}
+
+// Encodings lists the words that Decode takes.
+func Encodings() []string { return slices.Sorted(maps.Keys(encodings)) }
+
+// Decode brings the bytes of a file of that name to UTF-8. The error names the first
+// line that is not of the encoding.
+func Decode(name, from string, data []byte) ([]byte, error) {
+	e, ok := encodings[from]
+	if !ok {
+		return nil, fmt.Errorf("encoding %q is not known: use %s", from, strings.Join(Encodings(), ", "))
+	}
+	if e == encoding.Nop {
+		return data, nil
+	}
+	out, err := e.NewDecoder().Bytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if i := bytes.IndexRune(out, utf8.RuneError); i >= 0 {
+		line := 1 + bytes.Count(out[:i], []byte{'\n'})
+		return nil, &CSVErrors{Errors: []CSVError{{name, line, 1, "the text is not " + from + "; look in which encoding the file was saved"}}}
+	}
+	return out, nil
 }
 
 type csvFile struct {
@@ -140,12 +175,13 @@ func (p *csvFile) read(data []byte) []Row {
 				line = data[start:p.starts[i+1]]
 			}
 			if !utf8.Valid(line) {
-				p.bad(i+1, 1, `the text is not UTF-8 (Big5 or GBK, perhaps); save the file as "CSV UTF-8"`)
+				p.bad(i+1, 1, `the text is not UTF-8; save the file as "CSV UTF-8", or say in which encoding it is: %s`, strings.Join(Encodings(), ", "))
 				return nil
 			}
 		}
 	}
 	c := csv.NewReader(bytes.NewReader(data))
+	c.Comma = separator(data)
 	c.FieldsPerRecord = -1
 	c.ReuseRecord = true
 	header, err := c.Read()
@@ -179,7 +215,7 @@ func (p *csvFile) read(data []byte) []Row {
 		}
 		line, _ := c.FieldPos(0)
 		if len(record) != width {
-			p.bad(line, 1, "this line has %d values, the header %d; a value with a comma in it must be in quotes", len(record), width)
+			p.bad(line, 1, "this line has %d values, the header %d; a value that holds what splits the columns must be in quotes", len(record), width)
 			continue
 		}
 		rows = append(rows, p.row(c, record, where, numbers, badges, rows))
@@ -188,6 +224,17 @@ func (p *csvFile) read(data []byte) []Row {
 		p.bad(len(p.starts), 1, "there is nobody in this file; an import would remove everybody")
 	}
 	return rows
+}
+
+// separator is what splits the columns: a comma, or what a spreadsheet of another
+// country, or a copied table, has in its place. The first line tells, for no name of a
+// column holds any of them.
+func separator(data []byte) rune {
+	first, _, _ := bytes.Cut(data, []byte{'\n'})
+	if i := bytes.IndexAny(first, ",;\t"); i >= 0 {
+		return rune(first[i])
+	}
+	return ','
 }
 
 func (p *csvFile) syntax(err error) {
@@ -202,10 +249,6 @@ func (p *csvFile) syntax(err error) {
 // nil where the file cannot be read.
 func (p *csvFile) header(c *csv.Reader, header []string) []int {
 	where := slices.Repeat([]int{-1}, len(columns))
-	if len(header) == 1 && strings.ContainsAny(header[0], ";\t") {
-		p.bad(1, 1, "the columns are not split by commas; save the file as CSV with commas")
-		return nil
-	}
 	for i, h := range header {
 		line, col := c.FieldPos(i)
 		word := strings.ToLower(strings.TrimSpace(h))

@@ -10,6 +10,10 @@ import (
 	"testing/iotest"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/traditionalchinese"
+
 	"punchclock/queue/punch"
 )
 
@@ -61,14 +65,13 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 		{"column twice", "employee_no,name,name\n1,a,b\n", []string{"r:1:18: column name is there twice"}},
 		{"no number column", "name,badges\n王,\n", []string{"r:1:1: column employee_no is missing"}},
 		{"nameless column", "employee_no,\n1,\n", []string{"r:1:13: a column has no name; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active"}},
-		{"semicolons", "employee_no;name\n1;a\n", []string{"r:1:1: the columns are not split by commas; save the file as CSV with commas"}},
 		{"UTF-16", "\xFF\xFEe\x00", []string{`r:1:1: the file is UTF-16; save it as "CSV UTF-8"`}},
 		{"workbook", "PK\x03\x04\x14", []string{`r:1:1: the file is a workbook, not CSV; save it as "CSV UTF-8"`}},
-		{"Big5", "employee_no,name\n1,\xA4\xFD\n", []string{`r:2:1: the text is not UTF-8 (Big5 or GBK, perhaps); save the file as "CSV UTF-8"`}},
+		{"Big5", "employee_no,name\n1,\xA4\xFD\n", []string{`r:2:1: the text is not UTF-8; save the file as "CSV UTF-8", or say in which encoding it is: big5, gb18030, utf-8`}},
 		{"open quote", "employee_no,name\n1,\"a\n2,b\n", []string{
 			`r:3:5: extraneous or missing " in quoted-field, in the row that begins on line 2; a value in quotes ends with a quote, and a quote inside it is written twice`}},
 		{"one value too many", "employee_no,name\n1,Lee, Jo\n2,b\n", []string{
-			"r:2:1: this line has 3 values, the header 2; a value with a comma in it must be in quotes"}},
+			"r:2:1: this line has 3 values, the header 2; a value that holds what splits the columns must be in quotes"}},
 		{"same person twice", "employee_no,name\n0001,a\n1,b\n0001,c\n", []string{"r:4:1: employee number 0001 is on line 2 and on line 4"}},
 		{"two people with one badge", "name,employee_no,badges\n王,1,em:0A1B2C3D4E\n李,2,w26:1-2;em:0a1b2c3d4e\n", []string{
 			"r:3:5: badge em:…D4E is on line 2 and on line 3 (employees 1 and 2); a badge belongs to one person: take it from whoever gave it back"}},
@@ -192,4 +195,44 @@ func FuzzReadCSV(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
+	want := []Row{
+		{Employee: punch.Employee{Number: "000123", Name: "王小明", Badges: []punch.Badge{"em:0A1B2C3D4E", "w26:123-45678"}, Active: true}, Line: 2},
+		{Employee: punch.Employee{Number: "000124", Name: "許功蓋, 副理", Active: true}, Line: 3}, // characters whose second byte is a backslash
+	}
+	for name, text := range map[string]string{
+		"semicolons": "employee_no;name;badges\r\n000123;王小明;\"em:0A1B2C3D4E;w26:123-45678\"\r\n000124;許功蓋, 副理;\r\n",
+		"tabs":       "employee_no\tname\tbadges\n000123\t王小明\tem:0A1B2C3D4E;w26:123-45678\n000124\t許功蓋, 副理\t\n",
+		"commas":     "\xEF\xBB\xBFemployee_no,name,badges\n000123,王小明,em:0A1B2C3D4E;w26:123-45678\n000124,\"許功蓋, 副理\",\n",
+	} {
+		got, err := ReadCSV("r", strings.NewReader(text), Cards{})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	utf8 := "employee_no,name\n000124,許功蓋\n"
+	for _, e := range []encoding.Encoding{traditionalchinese.Big5, simplifiedchinese.GB18030} {
+		b, err := e.NewEncoder().Bytes([]byte(utf8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		word := "big5"
+		if e == simplifiedchinese.GB18030 {
+			word = "gb18030"
+		}
+		if out, err := Decode("r", word, b); err != nil || string(out) != utf8 {
+			t.Errorf("%s: %q, %v", word, out, err)
+		}
+		if _, err := ReadCSV("r", bytes.NewReader(b), Cards{}); err == nil || !strings.Contains(err.Error(), "r:2:1: the text is not UTF-8") {
+			t.Errorf("%s taken for UTF-8: %v", word, err)
+		}
+	}
+	if _, err := Decode("r", "big5", []byte("employee_no,name\n1,\xFF\xFF\n")); err == nil || !strings.Contains(err.Error(), "r:2:1: the text is not big5") {
+		t.Errorf("what no encoding has: %v", err)
+	}
+	if _, err := Decode("r", "latin", nil); err == nil || !strings.Contains(err.Error(), "use big5, gb18030, utf-8") {
+		t.Errorf("%v", err)
+	}
 }

@@ -147,6 +147,10 @@ type Diff struct {
 	Changed   []string `json:"changed"`
 	Removed   []string `json:"removed"`
 	Unchanged int      `json:"unchanged"`
+	// Columns says for each of Changed what is different: columns of the file. A PIN
+	// counts as different where nobody can say, without the time that checking takes,
+	// that it is the same.
+	Columns map[string][]string `json:"columns"`
 }
 
 // Empty reports whether nothing changed.
@@ -562,6 +566,37 @@ func (r *Roster) Replace(rows []Row) (Diff, error) {
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
+	s, d, err := r.after(rows)
+	if err != nil {
+		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
+	}
+	if d.Empty() {
+		return d, nil
+	}
+	err = guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx) }) })
+	if err != nil {
+		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
+	}
+	r.now.Store(s)
+	r.mu.Lock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
+	return d, nil
+}
+
+// Preview says what Replace would change, and changes nothing. Its errors are those
+// of Replace that the rows are to blame for.
+func (r *Roster) Preview(rows []Row) (Diff, error) {
+	_, d, err := r.after(rows)
+	if err != nil {
+		return Diff{}, fmt.Errorf("roster: %w", err)
+	}
+	return d, nil
+}
+
+// after is the roster that rows make, and what is different in it.
+func (r *Roster) after(rows []Row) (*snapshot, Diff, error) {
 	old := r.now.Load()
 	people := make([]person, len(rows))
 	for i, row := range rows {
@@ -587,22 +622,9 @@ func (r *Roster) Replace(rows []Row) (Diff, error) {
 		err = s.clashError(s.clashes[0])
 	}
 	if err != nil {
-		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
+		return nil, Diff{}, err
 	}
-	d := difference(old, s)
-	if d.Empty() {
-		return d, nil
-	}
-	err = guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx) }) })
-	if err != nil {
-		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
-	}
-	r.now.Store(s)
-	r.mu.Lock()
-	close(r.changed)
-	r.changed = make(chan struct{})
-	r.mu.Unlock()
-	return d, nil
+	return s, difference(old, s), nil
 }
 
 // put writes a whole roster. The old bucket goes as a whole: what is in it need
@@ -634,7 +656,7 @@ func (p person) put(b *bolt.Bucket) error {
 
 // difference walks two sorted rosters side by side.
 func difference(old, new *snapshot) Diff {
-	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}}
+	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}, Columns: map[string][]string{}}
 	i, j := 0, 0
 	for i < len(old.people) || j < len(new.people) {
 		switch {
@@ -645,10 +667,11 @@ func difference(old, new *snapshot) Diff {
 			d.Added = append(d.Added, new.people[j].Number)
 			j++
 		default:
-			if same(old.people[i], new.people[j]) {
+			if different := compare(&old.people[i], &new.people[j]); different == nil {
 				d.Unchanged++
 			} else {
 				d.Changed = append(d.Changed, new.people[j].Number)
+				d.Columns[new.people[j].Number] = different
 			}
 			i++
 			j++
@@ -657,10 +680,15 @@ func difference(old, new *snapshot) Diff {
 	return d
 }
 
-func same(a, b person) bool {
-	badges := slices.Equal(a.Badges, b.Badges)
-	a.Badges, b.Badges = nil, nil
-	return badges && reflect.DeepEqual(a, b)
+// compare returns the columns in which two records of one number differ.
+func compare(a, b *person) (different []string) {
+	for i, same := range []bool{true, a.Name == b.Name, slices.Equal(a.Badges, b.Badges), reflect.DeepEqual(a.pin, b.pin),
+		a.FeishuID == b.FeishuID, a.SigninID == b.SigninID, a.Language == b.Language, a.Active == b.Active} {
+		if !same {
+			different = append(different, columns[i])
+		}
+	}
+	return different
 }
 
 // Close lets go of the file. Lookups go on from memory.

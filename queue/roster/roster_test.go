@@ -124,7 +124,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	wake := r.Changed()
 	d := replace(t, r, row("3", "c"), withPIN(row("1", "a"), "1111"), row("2", "b", "em:0000000001"))
-	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
+	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0, map[string][]string{}}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	select {
@@ -143,7 +143,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	default:
 	}
 	d = replace(t, r, row("4", "d"), withPIN(row("1", "a"), "2222"), row("2", "b", "em:0000000002"))
-	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
+	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0, map[string][]string{"1": {"pin"}, "2": {"badges"}}}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	if _, ok := r.ByBadge("em:0000000001"); ok {
@@ -691,5 +691,30 @@ func BenchmarkOpen20000(b *testing.B) {
 			b.Fatal(err)
 		}
 		r.Close()
+	}
+}
+
+func TestAPreviewSaysWhatAnImportWouldDoAndDoesNothing(t *testing.T) {
+	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
+	replace(t, r, row("1", "a", "em:0000000001"), row("2", "b"))
+	rows := []Row{row("1", "aa"), row("3", "c")}
+	rows[0].Language = "en"
+	d, err := r.Preview(rows)
+	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"name", "badges", "language"}}}
+	if err != nil || !reflect.DeepEqual(d, want) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if e, _ := r.ByNumber("1"); e.Name != "a" || r.Len() != 2 || r.Generation() != 1 {
+		t.Error("something was changed")
+	}
+	if _, err := r.Preview([]Row{row("1", "a", "em:0000000001"), row("2", "b", "em:0000000001")}); err == nil {
+		t.Error("two people with one card")
+	}
+}
+
+func TestEveryFieldOfAPersonIsAColumn(t *testing.T) {
+	// compare names them one by one: whoever adds a field must add it there.
+	if n := reflect.TypeFor[punch.Employee]().NumField(); n != len(columns)-1 { // the PIN is no field
+		t.Errorf("%d fields, %d columns", n, len(columns))
 	}
 }
