@@ -46,6 +46,7 @@ type config struct {
 	Clock        clockConfig
 	Outbox       outboxConfig
 	Badge        badgeConfig
+	Roster       rosterConfig
 	Indicator    indicatorConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
@@ -82,6 +83,15 @@ type outboxConfig struct {
 // badgeConfig says which readings are one card.
 type badgeConfig struct {
 	SameCard []roster.Rule
+}
+
+// rosterConfig says where the roster is kept up to date from.
+type rosterConfig struct {
+	Source    string // a web address, or a file, absolute or beside the configuration; "" is none
+	Every     time.Duration
+	Encoding  string
+	TokenFile string // as written; "" where the address asks nobody who they are
+	CAFile    string // "", absolute, or beside the file
 }
 
 // indicatorConfig names output pins; "" is not wired.
@@ -227,6 +237,7 @@ func defaultConfig() *config {
 		},
 		Clock:  clockConfig{Trust: "auto"},
 		Outbox: outboxConfig{ReserveMB: 64, KeepYears: 5},
+		Roster: rosterConfig{Every: 15 * time.Minute, Encoding: "utf-8"},
 		Badge:  badgeConfig{SameCard: []roster.Rule{roster.Last4}},
 	}
 }
@@ -355,6 +366,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	c.Clock.read(root.table("clock"))
 	c.Outbox.read(root.table("outbox"))
 	c.Badge.read(root.table("badge"))
+	c.Roster.read(root.table("roster"), c)
 	c.Indicator.read(root.table("indicator"))
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
@@ -473,6 +485,37 @@ func (v *clockConfig) read(s *section) {
 func (v *outboxConfig) read(s *section) {
 	s.number("reserve_mb", &v.ReserveMB, 0, 10_000)
 	s.number("keep_years", &v.KeepYears, 1, 20)
+	s.done()
+}
+
+func (v *rosterConfig) read(s *section, c *config) {
+	if s.text("source", &v.Source) && v.Source != "" {
+		if webAddress(v.Source) {
+			u, err := url.Parse(v.Source)
+			switch {
+			case err != nil || u.Host == "":
+				s.bad("source", "source is not a web address", `write for example "https://hr.example.com/clocks/roster.csv"`)
+			case u.User != nil:
+				s.bad("source", "source holds a user name or password", "write it without; a token goes into token_file")
+			case u.Scheme == "http" && !loopbackHost(u.Hostname()):
+				s.bad("source", "source is plain http to another machine", "write https://: names and PINs are in it")
+			}
+		} else {
+			v.Source = c.beside(v.Source)
+		}
+	}
+	s.duration("every", &v.Every, time.Minute, 24*time.Hour)
+	s.oneOf("encoding", &v.Encoding, roster.Encodings())
+	s.text("token_file", &v.TokenFile)
+	s.text("ca_file", &v.CAFile)
+	v.CAFile = c.beside(v.CAFile)
+	if v.Source == "" || !webAddress(v.Source) {
+		for _, key := range []string{"token_file", "ca_file"} {
+			if s.given(key) {
+				s.bad(key, key+" is for a source that is a web address", "leave it out, or write an https:// address into source")
+			}
+		}
+	}
 	s.done()
 }
 
@@ -1545,6 +1588,14 @@ func (c *config) show(w io.Writer) error {
 		rules[i] = quote(string(r))
 	}
 	fmt.Fprintf(&b, "same_card = [%s]\n", strings.Join(rules, ", "))
+	b.WriteString("\n[roster]\n")
+	set("source", c.Roster.Source)
+	set("every", c.Roster.Every)
+	set("encoding", c.Roster.Encoding)
+	if webAddress(c.Roster.Source) {
+		set("token_file", c.Roster.TokenFile)
+		set("ca_file", c.Roster.CAFile)
+	}
 	b.WriteString("\n[indicator]\n")
 	for _, p := range c.Indicator.pins() {
 		set(p.key, *p.pin)
@@ -1717,6 +1768,12 @@ keep_years = 5                      # 已送達的打卡保留幾年 (1–20) ho
 # last4 (卡面 10 碼 printed, Wiegand 34) · last3 (卡面 8 碼 printed, Wiegand 26) · first4, first3 (UID)
 # reversed · last4-reversed · last3-reversed · first4-reversed · first3-reversed
 same_card = ["last4"]               # []: 只認完全相同的號碼 only the whole number. 少用 last3：不同卡可能同號 last3 with care: cards may share it
+
+[roster]                            # 員工名冊自動更新 a roster that keeps itself up to date
+source   = ""                       # 檔案或 https 網址 a file, or an https:// address; "": punchclock roster import
+every    = "15m"                    # 多久看一次 how often to look
+encoding = "utf-8"                  # utf-8, big5, gb18030
+# token_file = "roster-token"       # 網址需要的權杖 sent as a bearer token to a web address
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
 green      = "GPIO17"

@@ -91,14 +91,7 @@ func (n *nightly) save() {
 			s.Last[d.name] = r
 		}
 	}
-	b, err := json.Marshal(s)
-	if err == nil {
-		tmp := n.path() + ".part"
-		if err = os.WriteFile(tmp, b, 0o600); err == nil {
-			err = os.Rename(tmp, n.path())
-		}
-	}
-	if err != nil {
+	if err := replaceJSON(n.path(), s); err != nil {
 		n.log.Warn("what was done tonight is not remembered over a restart", "err", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -253,27 +252,7 @@ func (g *pinGuard) write(file guardFile, now punch.Stamp, at time.Duration) erro
 		file.Known = &known
 	}
 	file.dirty = false
-	b, err := json.Marshal(file)
-	if err != nil {
-		return err
-	}
-	tmp := g.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(tmp, g.path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(g.path))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+	if err := replaceJSON(g.path, file); err != nil {
 		return err
 	}
 	g.file = file

@@ -65,6 +65,7 @@ type clockwork struct {
 	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
 
 	reconciler *reconciler
+	source     *rosterSource // nil for none
 	learner    learner
 	reloaded   reload // the configuration file, since the start
 
@@ -146,6 +147,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		}
 		readers = append(readers, r)
 	}
+	if h.source, err = newRosterSource(cfg, log, h.roster); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	h.learner.look = (&archive{cfg: cfg, roster: h.roster}).look
 	h.metrics.watch(h)
 
@@ -169,6 +173,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
 	house.Go(func() error { return h.watchRoster(rest) })
 	house.Go(func() error { h.roster.SealPINs(rest, log); return nil })
+	if h.source != nil {
+		house.Go(func() error { return h.source.run(rest) })
+	}
 	house.Go(func() error { return h.watchSecrets(rest) })
 	house.Go(func() error { return h.watchConfig(rest, hup) })
 	house.Go(func() error { return night.run(rest) })

@@ -28,6 +28,8 @@ type status struct {
 	Outbox       outboxStatus        `json:"outbox"`
 	Destinations []destinationStatus `json:"destinations"`
 	Readers      []readerStatus      `json:"readers"`
+	// Roster is there where the roster has a source.
+	Roster *rosterStatus `json:"roster,omitempty"`
 	// Configuration is there once the file was changed while the clock ran.
 	Configuration *reloadStatus `json:"configuration,omitempty"`
 }
@@ -107,7 +109,7 @@ func (h *clockwork) status() status {
 		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
-		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Configuration: h.reloaded.get(),
+		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Roster: h.source.get(h), Configuration: h.reloaded.get(),
 	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
@@ -263,6 +265,12 @@ func (s status) print(out io.Writer) error {
 	}
 	if s.Outbox.Incident != "" {
 		fmt.Fprintf(w, "incident\t%s\n", s.Outbox.Incident)
+	}
+	if r := s.Roster; r != nil {
+		fmt.Fprintf(w, "roster\t%s\timported %s, looked at %s\n", r.Source, dash(r.Imported), dash(r.LookedAt))
+		if r.Problem != "" {
+			fmt.Fprintf(w, "\tWARNING\tnot taken over, the last good one is in force: %s\n", r.Problem)
+		}
 	}
 	if c := s.Configuration; c != nil {
 		if c.Problem != "" {
