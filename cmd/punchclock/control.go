@@ -161,7 +161,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 		if err := becomeOwner(cfg.Device.StateDir); err != nil {
 			return nil, err
 		}
-		if err := os.MkdirAll(cfg.Device.StateDir, 0o700); err != nil {
+		if err := makeStateDir(cfg.Device.StateDir); err != nil {
 			return nil, usage("state directory: %w", err)
 		}
 	}

@@ -55,7 +55,7 @@ whether they have it: better sent twice than not at all.`,
 			if err := becomeOwner(cfg.Device.StateDir); err != nil {
 				return err
 			}
-			if err := os.MkdirAll(cfg.Device.StateDir, 0o700); err != nil {
+			if err := makeStateDir(cfg.Device.StateDir); err != nil {
 				return usage("state directory: %w", err)
 			}
 			log := newLogger(t.stderr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -88,7 +89,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	log.Info("starting", "device", cfg.Device.ID, "version", version, "state_dir", cfg.Device.StateDir)
 
 	// Open: state directory, clock, roster, outbox.
-	if err := os.MkdirAll(cfg.Device.StateDir, 0o700); err != nil {
+	if err := makeStateDir(cfg.Device.StateDir); err != nil {
 		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
 	}
 	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics()}
@@ -633,6 +634,35 @@ func (h *clockwork) watchHealth(ctx context.Context) error {
 		case <-time.After(every):
 		}
 	}
+}
+
+// makeStateDir makes the state directory where it is missing, and sees to it that a
+// power cut does not take its name away again, with all that is in it: each folder
+// that was made is synced into the one above, and so is one that an earlier start
+// may have made just before it was killed.
+func makeStateDir(dir string) error {
+	above := []string{filepath.Dir(dir)}
+	for d := filepath.Dir(dir); d != filepath.Dir(d); d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil {
+			break
+		}
+		above = append(above, filepath.Dir(d))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range above {
+		f, err := os.Open(d)
+		if errors.Is(err, fs.ErrPermission) {
+			continue // then it is not we who made anything in it
+		} else if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("sync %s: %w", d, err)
+		}
+	}
+	return nil
 }
 
 func (h *clockwork) checkReady(ctx context.Context) error {
