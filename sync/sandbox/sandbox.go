@@ -13,6 +13,10 @@
 // HTTP 200, Feishu refuses a token with HTTP 400 and a code in the body, the sign-in
 // system's code is a text on success and a number on failure.
 //
+// [NewResumes] is 104's résumé service, which nothing is delivered to: token, list,
+// query, batch, portraits and attachments, the vendor's three days of test data, and
+// the limiter of three calls a second. The control page does not know it.
+//
 // # How a call is handled
 //
 // One order, for all clouds, so that a test can say what must happen:
