@@ -73,47 +73,52 @@ type chip struct {
 	used    int // of out and in
 }
 
-// op is one access to a register. n > 0 reads so many bytes.
+// op is one access to a register: data to write, or nothing to read a byte.
 type op struct {
 	reg  byte
-	n    int
 	data []byte
 }
 
-func write(reg byte, data ...byte) op { return op{reg: reg, data: data} }
-func read(reg byte) op                { return op{reg: reg, n: 1} }
+func write(reg byte, data ...byte) op { return op{reg, data} }
+func read(reg byte) op                { return op{reg, nil} }
 
 // do makes the accesses in their order, in one call of the kernel, and returns what
-// was read, one after another; it is good until the next do.
+// was read, one after another; it is good until the next do. Reads that follow each
+// other are one transfer: each byte sent asks for the next one that comes back.
 func (c *chip) do(ops ...op) ([]byte, error) {
 	c.packets, c.used = c.packets[:0], 0
-	for _, o := range ops {
-		n := 1 + max(o.n, len(o.data))
-		if c.used+n > len(c.out) {
+	for i := 0; i < len(ops); {
+		n := 1
+		if ops[i].data == nil {
+			for i+n < len(ops) && ops[i+n].data == nil {
+				n++
+			}
+		}
+		size := 1 + max(n, len(ops[i].data))
+		if c.used+size > len(c.out) {
 			return nil, errors.New("too much for one transfer")
 		}
-		w := c.out[c.used : c.used+n]
-		address := o.reg << 1 & 0x7E
-		if o.n > 0 {
-			address |= 0x80
-			for i := range o.n { // each byte asks for the next one
-				w[i] = address
+		w := c.out[c.used : c.used+size]
+		if ops[i].data == nil {
+			for k, o := range ops[i : i+n] {
+				w[k] = o.reg<<1&0x7E | 0x80
 			}
-			w[o.n] = 0
+			w[n] = 0
 		} else {
-			w[0] = address
-			copy(w[1:], o.data)
+			w[0] = ops[i].reg << 1 & 0x7E
+			copy(w[1:], ops[i].data)
 		}
-		c.packets = append(c.packets, spi.Packet{W: w, R: c.in[c.used : c.used+n]})
-		c.used += n
+		c.packets = append(c.packets, spi.Packet{W: w, R: c.in[c.used : c.used+size]})
+		c.used += size
+		i += n
 	}
 	if err := c.conn.TxPackets(c.packets); err != nil {
 		return nil, err
 	}
 	got := c.in[:0]
-	for i, o := range ops {
-		if o.n > 0 {
-			got = append(got, c.packets[i].R[1:]...) // never overtakes what is still to be taken
+	for _, p := range c.packets {
+		if p.W[0]&0x80 != 0 {
+			got = append(got, p.R[1:]...) // never overtakes what is still to be taken
 		}
 	}
 	return got, nil
@@ -148,6 +153,7 @@ func (c *chip) start(ctx context.Context) error {
 		write(regTxMode, 0x00), write(regRxMode, 0x00), write(regModWidth, 0x26),
 		write(regTMode, 0x80), write(regTPrescaler, 0xA9), write(regTReloadH, 0x03), write(regTReloadL, 0xE8), // 25 µs a tick, 25 ms
 		write(regTxASK, 0x40), write(regMode, 0x3D),
+		write(regColl, 0x00), // bits behind a collision are zero
 	)
 	if err != nil {
 		return err
@@ -173,7 +179,6 @@ func (c *chip) exchange(ctx context.Context, send []byte, lastBits, align int, w
 	framing := byte(align<<4 | lastBits)
 	_, err := c.do(
 		write(regCommand, cmdIdle), write(regComIrq, clearIrq), write(regFIFOLevel, flushFIFO),
-		write(regColl, 0x00), // bits behind a collision are zero
 		write(regFIFOData, send...), write(regBitFraming, framing),
 		write(regCommand, cmdTransceive), write(regBitFraming, framing|startSend),
 	)
@@ -219,7 +224,11 @@ func (c *chip) exchange(ctx context.Context, send []byte, lastBits, align int, w
 				r.coll = 32
 			}
 		}
-		r.data, err = c.do(op{reg: regFIFOData, n: level})
+		ops := make([]op, level)
+		for i := range ops {
+			ops[i] = read(regFIFOData)
+		}
+		r.data, err = c.do(ops...)
 		return r, err
 	}
 }

@@ -334,6 +334,9 @@ func TestFiftyUnplugsLeaveNothingBehind(t *testing.T) {
 // An hour of an empty field: two calls of the kernel and two wake-ups for each look,
 // and what this program itself takes.
 func TestAnEmptyFieldCostsLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT RUN with -short: figures are for the machine itself")
+	}
 	var before, after syscall.Rusage
 	s := newSim()
 	synctest.Test(t, func(t *testing.T) {

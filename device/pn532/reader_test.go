@@ -116,7 +116,12 @@ func TestACardThatStaysIsOneTap(t *testing.T) {
 		onEvery(t, func(t *testing.T, how string) {
 			s := newSim()
 			s.shy = shy
-			got, _ := play(t, how, s, time.Hour, at{1000, cards(cardA)}, at{3_000_000, cards()}, at{3_001_000, cards(cardA)})
+			minutes := 60
+			if testing.Short() {
+				minutes = 3
+			}
+			end := minutes * 60_000
+			got, _ := play(t, how, s, time.Duration(end)*time.Millisecond, at{1000, cards(cardA)}, at{end - 5000, cards()}, at{end - 4000, cards(cardA)})
 			want(t, got, "up", a, a)
 		})
 	}
@@ -472,6 +477,9 @@ func TestFiftyUnplugsLeaveNothingBehind(t *testing.T) {
 // An hour of an empty field, in this program's own time: what a wire costs comes on
 // top, one small transfer each time.
 func TestAnEmptyFieldCostsLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT RUN with -short: figures are for the machine itself")
+	}
 	for _, how := range links {
 		var calls int
 		var before, after syscall.Rusage
