@@ -57,6 +57,18 @@ func find(cfg Config) (Device, error) {
 	return f, nil
 }
 
+// Find names the one device that the configuration means, as a path, and opens none.
+// The error says what to look for where there is none, or more than one.
+func Find(cfg Config) (path string, err error) {
+	if cfg.Port == "" {
+		return search(sysInputs, devInputs, cfg)
+	}
+	if _, err := os.Stat(cfg.Port); err != nil {
+		return "", hint(err)
+	}
+	return cfg.Port, nil
+}
+
 // take makes sure that f is the device that is meant, and that nobody else hears it.
 func take(f *os.File, cfg Config) error {
 	if st, err := f.Stat(); err != nil {

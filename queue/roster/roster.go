@@ -540,6 +540,38 @@ func (r *Roster) All() []punch.Employee {
 // Len returns how many people there are, those who left included.
 func (r *Roster) Len() int { return len(r.now.Load().people) }
 
+// Counts is how the people of a roster can be told apart.
+type Counts struct {
+	People, Active int
+	NoBadge        int // active people without a badge
+	NoMeans        int // ... and without a PIN: they cannot punch
+	Clashes        int // pairs of people whose cards are one to a reader of the site
+	Languages      []string
+}
+
+// Counts counts. Languages are those of active people, sorted, each once.
+func (r *Roster) Counts() Counts {
+	s := r.now.Load()
+	c := Counts{People: len(s.people), Clashes: len(s.clashes)}
+	for _, p := range s.people {
+		if !p.Active {
+			continue
+		}
+		c.Active++
+		if len(p.Badges) == 0 {
+			c.NoBadge++
+			if !p.pin.given() {
+				c.NoMeans++
+			}
+		}
+		if p.Language != "" && !slices.Contains(c.Languages, p.Language) {
+			c.Languages = append(c.Languages, p.Language)
+		}
+	}
+	slices.Sort(c.Languages)
+	return c
+}
+
 // Generation counts the replacements of this file's life; it grows with each one
 // that changed something, and only means something within one file.
 func (r *Roster) Generation() uint64 { return r.now.Load().meta.Generation }

@@ -76,33 +76,9 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 	}
 	next := o.Transport
 	if next == nil {
-		t := &http.Transport{
-			DialContext:            dial,
-			TLSHandshakeTimeout:    tlsTimeout,
-			ResponseHeaderTimeout:  o.Timeout,
-			IdleConnTimeout:        idleTimeout,
-			MaxIdleConnsPerHost:    2,
-			MaxResponseHeaderBytes: headerLimit,
-			DisableCompression:     true, // answers are small, and a small one cannot unfold into a big one
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			Protocols:              new(http.Protocols),
-		}
-		t.Protocols.SetHTTP1(true)
-		if o.CAFile != "" {
-			roots, err := roots(o.CAFile)
-			if err != nil {
-				return nil, err
-			}
-			t.TLSClientConfig.RootCAs = roots
-		}
-		if o.Proxy != "" {
-			u, err := url.Parse(o.Proxy)
-			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-				// Not the text itself: it may hold a password.
-				return nil, errors.New("proxy: not an address; write http://host:port, https://host:port or socks5://host:port")
-			}
-			t.Proxy = func(*http.Request) (*url.URL, error) { return withLogin(u, o.ProxyLogin) }
-			t.OnProxyConnectResponse = proxyAnswered
+		t, err := newTransport(o)
+		if err != nil {
+			return nil, err
 		}
 		fresh := t.Clone()
 		fresh.DisableKeepAlives = true
@@ -112,6 +88,39 @@ func NewClient(o ClientOptions) (*http.Client, error) {
 		Transport:     o.Pace.Transport(&watched{next, o.Timeout, o.Observe, o.Date, o.Proxy != ""}),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
+}
+
+// newTransport is the network as o wants it: certificates, proxy, time limits.
+func newTransport(o ClientOptions) (*http.Transport, error) {
+	t := &http.Transport{
+		DialContext:            dial,
+		TLSHandshakeTimeout:    tlsTimeout,
+		ResponseHeaderTimeout:  o.Timeout,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    2,
+		MaxResponseHeaderBytes: headerLimit,
+		DisableCompression:     true, // answers are small, and a small one cannot unfold into a big one
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	if o.CAFile != "" {
+		roots, err := roots(o.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		t.TLSClientConfig.RootCAs = roots
+	}
+	if o.Proxy != "" {
+		u, err := url.Parse(o.Proxy)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+			// Not the text itself: it may hold a password.
+			return nil, errors.New("proxy: not an address; write http://host:port, https://host:port or socks5://host:port")
+		}
+		t.Proxy = func(*http.Request) (*url.URL, error) { return withLogin(u, o.ProxyLogin) }
+		t.OnProxyConnectResponse = proxyAnswered
+	}
+	return t, nil
 }
 
 // proxyError is a proxy that would not connect us, or could not be asked. Nothing

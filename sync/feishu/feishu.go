@@ -195,6 +195,14 @@ func New(cfg Config) (*Client, error) {
 // not forgotten: trying more often does not bring it back.
 func (c *Client) Reset() { c.tokens.Reset() }
 
+// Check asks Feishu for a token, unless there is one that is still good, and reports
+// what Send would meet. It sends no punch. It is a call like any other: it waits for
+// the ceiling, and a person must act on a *token.Denied in its error.
+func (c *Client) Check(ctx context.Context) error {
+	_, err := c.tokens.Get(ctx)
+	return err
+}
+
 // record is one punch as it goes out.
 type record struct {
 	id           punch.ID

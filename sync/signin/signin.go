@@ -304,6 +304,18 @@ func (c *Client) Insist() {
 	c.Reset()
 }
 
+// Check logs in, unless there is a token that is still good, and reports what Send
+// would meet; nil where the mode is off. It sends no punch. A refused password counts
+// as a try over there, and is not tried again by this Client; a new one does not know
+// of it.
+func (c *Client) Check(ctx context.Context) error {
+	if c.cfg.Mode == Off {
+		return nil
+	}
+	_, err := c.tokens.Get(ctx)
+	return err
+}
+
 // login asks for a token; the cache calls it, one at a time.
 func (c *Client) login(ctx context.Context) (token.Token, error) {
 	secret, err := token.Secret(c.cfg.Secret, "signin", "password", "of the account user_id", "password_file")
