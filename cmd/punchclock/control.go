@@ -67,6 +67,7 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /roster", a.serveRoster)
 	mux.HandleFunc("POST /roster", a.serveImport)
 	mux.HandleFunc("GET /badge", a.serveBadge)
+	mux.HandleFunc("GET /doctor", a.serveDoctor)
 	return mux
 }
 
