@@ -93,6 +93,10 @@ const (
 	CueNotStored Cue = "not-stored"
 )
 
+// Unset is the cue of a stored kind while nobody has set the clock: the punch is
+// kept, and its time may have to be corrected.
+func (c Cue) Unset() Cue { return c + "-unset" }
+
 // Display draws screens. Show may be slow; it is called by a goroutine of its
 // own, never at the same time twice, and only with the newest screen.
 type Display interface {

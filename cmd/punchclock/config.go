@@ -97,7 +97,18 @@ type rosterConfig struct {
 // indicatorConfig names output pins; "" is not wired.
 type indicatorConfig struct {
 	Green, Red, Amber, Blue, Buzzer, Relay string
-	ActiveLow                              bool
+	ActiveLow                              [6]bool // in the order of pins
+	RelayPulse                             time.Duration
+}
+
+// fitted reports whether anything is wired.
+func (v indicatorConfig) fitted() bool {
+	return slices.ContainsFunc(v.pins(), func(p indicatorPin) bool { return *p.pin != "" })
+}
+
+type indicatorPin struct {
+	key string
+	pin *string
 }
 
 // scheduleConfig is the default kind from From (included) to To (excluded), in
@@ -235,10 +246,11 @@ func defaultConfig() *config {
 			DuplicateWindow: 60 * time.Second, KindTimeout: 10 * time.Second,
 			Volume: 60, Night: [2]int{22 * 60, 5 * 60},
 		},
-		Clock:  clockConfig{Trust: "auto"},
-		Outbox: outboxConfig{ReserveMB: 64, KeepYears: 5},
-		Roster: rosterConfig{Every: 15 * time.Minute, Encoding: "utf-8"},
-		Badge:  badgeConfig{SameCard: []roster.Rule{roster.Last4}},
+		Clock:     clockConfig{Trust: "auto"},
+		Indicator: indicatorConfig{RelayPulse: time.Second},
+		Outbox:    outboxConfig{ReserveMB: 64, KeepYears: 5},
+		Roster:    rosterConfig{Every: 15 * time.Minute, Encoding: "utf-8"},
+		Badge:     badgeConfig{SameCard: []roster.Rule{roster.Last4}},
 	}
 }
 
@@ -562,14 +574,8 @@ func (r readerConfig) reads() []int {
 }
 
 // pins lists the outputs in the order of the file.
-func (v *indicatorConfig) pins() []struct {
-	key string
-	pin *string
-} {
-	return []struct {
-		key string
-		pin *string
-	}{{"green", &v.Green}, {"red", &v.Red}, {"amber", &v.Amber}, {"blue", &v.Blue}, {"buzzer", &v.Buzzer}, {"relay", &v.Relay}}
+func (v *indicatorConfig) pins() []indicatorPin {
+	return []indicatorPin{{"green", &v.Green}, {"red", &v.Red}, {"amber", &v.Amber}, {"blue", &v.Blue}, {"buzzer", &v.Buzzer}, {"relay", &v.Relay}}
 }
 
 func (v *indicatorConfig) read(s *section) {
@@ -585,8 +591,31 @@ func (v *indicatorConfig) read(s *section) {
 		}
 		used[*p.pin] = p.key
 	}
-	s.boolean("active_low", &v.ActiveLow)
+	v.readActiveLow(s)
+	s.duration("relay_pulse", &v.RelayPulse, 200*time.Millisecond, 10*time.Second)
 	s.done()
+}
+
+// readActiveLow takes which outputs are on at the low level: all of them, none, or
+// those in a list. Relay boards often are where lamps are not.
+func (v *indicatorConfig) readActiveLow(s *section) {
+	if _, list := s.m["active_low"].([]any); !list {
+		var all bool
+		if s.boolean("active_low", &all) && all {
+			for i := range v.ActiveLow {
+				v.ActiveLow[i] = true
+			}
+		}
+		return
+	}
+	var known []string
+	for _, p := range v.pins() {
+		known = append(known, p.key)
+	}
+	words, _ := s.words("active_low", "output", known, `["relay"]`)
+	for i, key := range known {
+		v.ActiveLow[i] = slices.Contains(words, key)
+	}
 }
 
 func readSchedule(s *section) (v scheduleConfig) {
@@ -1600,7 +1629,14 @@ func (c *config) show(w io.Writer) error {
 	for _, p := range c.Indicator.pins() {
 		set(p.key, *p.pin)
 	}
-	set("active_low", c.Indicator.ActiveLow)
+	var low []string
+	for i, p := range c.Indicator.pins() {
+		if c.Indicator.ActiveLow[i] {
+			low = append(low, p.key)
+		}
+	}
+	list("active_low", low)
+	set("relay_pulse", c.Indicator.RelayPulse)
 	for _, s := range c.Schedule {
 		b.WriteString("\n[[schedule]]\n")
 		set("from", fmt.Sprintf("%02d:%02d", s.From/60, s.From%60))
@@ -1782,7 +1818,8 @@ amber      = ""
 blue       = ""
 buzzer     = "GPIO18"
 relay      = ""
-active_low = false                  # true: 低電位動作 outputs are on at low level
+active_low = []                     # 低電位動作的輸出 outputs that are on at the low level, often ["relay"]; true: all of them
+relay_pulse = "1s"                  # 門鎖繼電器動作多久 how long the relay is on for a stored punch, 0.2 to 10 s
 
 # 依時間預設類別，先符合者優先。 Default kind by local time, the first that matches wins.
 # in 上班 · out 下班 · go-out 外出 · return 外歸

@@ -121,6 +121,11 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		{"badge rule without a list", top + "[badge]\nsame_card = \"last4\"\n", []string{
 			`f:4:13: badge.same_card is a text where a list belongs; write same_card = ["last4"]`,
 		}},
+		{"indicator's levels and pulse", top + "[indicator]\nrelay = \"GPIO5\"\nactive_low = [\"relais\", \"relay\", 1]\nrelay_pulse = \"11s\"\n[[reader]]\nname = \"a\"\ndriver = \"stdin\"\n", []string{
+			`f:5:15: output "relais" is not known; did you mean "relay"?`,
+			`f:5:34: indicator.active_low holds a whole number where a output belongs; write "green", "red", "amber", "blue", "buzzer" or "relay"`,
+			`f:6:15: indicator.relay_pulse = "11s" is out of range; write "200ms" to "10s"`,
+		}},
 		{"schedule", top + "[[schedule]]\nfrom = \"5:00\"\nto = \"25:00\"\nkind = \"lunch\"\n[[schedule]]\nfrom = 05:00:00\nto = \"05:00\"\n[[schedule]]\nfrom = \"\"\nto = \"\"\nkind = \"in\"\n", []string{
 			`f:4:8: "5:00" is not a time of day; write hours and minutes, for example "08:30"`,
 			`f:5:6: "25:00" is not a time of day; write hours and minutes, for example "08:30"`,
@@ -415,6 +420,7 @@ func TestShowReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
 		top, exampleConfig(), top + exampleReader("stdin"), top + exampleReader("evdev"), top + exampleReader("keypad"), top + exampleReader("mfrc522"), top + exampleReader("pn532"),
 		top + chip + "link = \"i2c\"\nirq = \"GPIO4\"\n", top + chip + "link = \"spi\"\n", top + exampleDestination("signin"), top + "[[destination]]\nname = \"s\"\ndriver = \"signin\"\n",
+		top + "[indicator]\nrelay = \"GPIO5\"\nactive_low = [\"relay\", \"red\"]\nrelay_pulse = \"3s\"\n", top + "[indicator]\nactive_low = true\n", top + "[indicator]\nactive_low = false\n",
 		top + "[badge]\nsame_card = []\n", top + "[badge]\nsame_card = [\"reversed\", \"last3\"]\n",
 		top + "[kiosk]\nduplicate_window=\"1h0m30.5s\"\nlisten=\"\"\n" + serialReader,
 		"schema=1\n[device]\nid=\"b\"\nname=\"\\\"引號\\\\\"\n[[schedule]]\nfrom=\"22:30\"\nto=\"24:00\"\nkind=\"return\"\n",

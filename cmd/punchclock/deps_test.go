@@ -50,7 +50,7 @@ var rules = []rule{
 	{"sync/...", []string{"sync/drain", "sync/token", "queue/punch"}, "destinations do not know each other"},
 
 	{"ui/text", nil, "sentences need nothing"},
-	{"ui/indicator", []string{"ui", "periph.io/x/conn"}, "lamps know cues, not punches; pins come through a door"},
+	{"ui/indicator", []string{"ui", "periph.io/x/conn", "golang.org/x/sys"}, "lamps know cues, not punches; pins come through a door"},
 	{"ui/kiosk", []string{"device", "ui", "queue/punch"}, "the conversation is pure"},
 	{"ui/web", []string{"ui", "ui/text", "rsc.io/qr"}, "the page knows screens, not punches"},
 	{"ui/...", []string{"ui", "ui/text"}, "whoever shows knows screens, not punches"},

@@ -59,6 +59,7 @@ type clockwork struct {
 	kiosk   *kiosk.Kiosk
 	workers []*worker
 	pins    *pinGuard
+	lamp    *indicator.Indicator // nil: none is wired
 	metrics *metrics
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
@@ -85,6 +86,9 @@ const (
 // run is the whole program in reading order: what is opened, what is built of it,
 // what is started, and in which order all that stops.
 func run(ctx context.Context, cfg *config, t *tool) error {
+	// A panic would end with 2, which tells systemd that a person must correct the
+	// configuration; so it ends with a signal, and the clock is started again.
+	debug.SetTraceback("crash")
 	log := newLogger(t.stderr)
 	log.Info("starting", "device", cfg.Device.ID, "version", version, "state_dir", cfg.Device.StateDir)
 
@@ -130,6 +134,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		log.Error("no lamp and no tone", "err", err) // the clock is worth more than its lamp
 		lamp = nil
 	}
+	h.lamp = lamp
 	h.kiosk = h.newKiosk(face, lamp)
 	for _, d := range cfg.Destinations {
 		w, err := h.newWorker(d)
@@ -283,28 +288,6 @@ func (c *config) destinationNames() (names []string) {
 		names = append(names, d.Name)
 	}
 	return names
-}
-
-func newIndicator(cfg *config, log *slog.Logger) (*indicator.Indicator, error) {
-	c := cfg.Indicator
-	if c == (indicatorConfig{}) {
-		return nil, nil
-	}
-	out := indicator.Config{Logger: log}
-	for _, o := range []struct {
-		pin string
-		to  *indicator.Output
-	}{{c.Green, &out.Green}, {c.Red, &out.Red}, {c.Amber, &out.Amber}, {c.Blue, &out.Blue}, {c.Buzzer, &out.Buzzer}, {c.Relay, &out.Relay}} {
-		if o.pin == "" {
-			continue
-		}
-		pin, err := indicator.Pin(o.pin)
-		if err != nil {
-			return nil, err
-		}
-		*o.to = indicator.Output{Pin: pin, ActiveLow: c.ActiveLow}
-	}
-	return indicator.New(out)
 }
 
 func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk.Kiosk {
@@ -610,6 +593,9 @@ func (h *clockwork) watchHealth(ctx context.Context) error {
 	was := ""
 	for {
 		err := h.checkReady(ctx)
+		if h.lamp != nil {
+			h.lamp.Offline(slices.ContainsFunc(h.workers, func(w *worker) bool { return w.status().State == drain.Retrying }))
+		}
 		if h.bootTimeDue.Load() && h.keepBootTime() == nil {
 			h.log.Info("the boot's time is written down: nothing is held any more")
 		}

@@ -12,6 +12,8 @@
 //	out         200 50 80            long, short: falls
 //	go-out      600 200 100          a very long one, then a short one
 //	return      100 200 600          the other way round
+//	…-unset     … 250 50 50 50       the same, and two ticks: stored, but nobody has set
+//	                                 the clock, and the time may have to be corrected
 //	duplicate   200 200 200          two equal ones, slow
 //	unknown     100 100 100 100 100  three short ones
 //	misread     50 50 …              five, as a flutter
@@ -19,7 +21,8 @@
 //
 // # What is seen
 //
-// Green is lit for two seconds when a punch is stored. Red is lit for three when
+// Green is lit for two seconds when a punch is stored, and amber with it where its
+// time is uncertain. Red is lit for three when
 // it was not, and flutters at a misread. Amber follows the buzzer for a duplicate
 // and for an unknown badge, and is steadily lit while the clock is offline. Blue
 // is lit while a technician works on it. Lamps never say anything that the screen
@@ -34,9 +37,13 @@
 // # Safe levels
 //
 // Everything is off after [New] and when [Indicator.Run] ends, and off is the
-// high level for an output that is active low, as many relay boards are. A program
-// that is killed leaves the levels as they are until it is started again. No level
-// is ever read back: the library turns an output that is read into an input.
+// high level for an output that is active low, as many relay boards are. [Pin] takes
+// a line with that level from the first moment on. A program that is killed gives
+// its lines back, and what the kernel makes of a line nobody has differs from board
+// to board: some leave the level as it is. So whoever starts the program switches
+// everything off when it has ended, however that was, by calling New again; and what
+// must never be on by itself needs a resistor that holds it off. No level is ever read
+// back: the library turns an output that is read into an input.
 package indicator
 
 import (
@@ -44,6 +51,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,6 +99,7 @@ type pattern struct {
 	beats  []time.Duration // sound, pause, sound …
 	lamp   int
 	hold   time.Duration // how long the lamp is lit; 0: it follows the sound
+	unset  bool          // amber is lit as well
 	stored bool          // the relay opens
 }
 
@@ -109,7 +118,7 @@ const (
 )
 
 // patterns is never written to.
-var patterns = map[ui.Cue]pattern{
+var patterns = withUnset(map[ui.Cue]pattern{
 	ui.CueIn:        {beats: beats(80, 50, 200), lamp: green, hold: storedHold, stored: true},
 	ui.CueOut:       {beats: beats(200, 50, 80), lamp: green, hold: storedHold, stored: true},
 	ui.CueGoOut:     {beats: beats(600, 200, 100), lamp: green, hold: storedHold, stored: true},
@@ -118,6 +127,17 @@ var patterns = map[ui.Cue]pattern{
 	ui.CueUnknown:   {beats: beats(100, 100, 100, 100, 100), lamp: amber},
 	ui.CueMisread:   {beats: beats(50, 50, 50, 50, 50, 50, 50, 50, 50), lamp: red},
 	ui.CueNotStored: {beats: beats(1500), lamp: red, hold: notStoredHold},
+})
+
+// withUnset adds the patterns of what is stored with an uncertain time.
+func withUnset(of map[ui.Cue]pattern) map[ui.Cue]pattern {
+	for _, c := range []ui.Cue{ui.CueIn, ui.CueOut, ui.CueGoOut, ui.CueReturn} {
+		p := of[c]
+		p.beats = slices.Concat(p.beats, beats(250, 50, 50, 50))
+		p.unset = true
+		of[c.Unset()] = p
+	}
+	return of
 }
 
 // Indicator plays cues on the outputs. Play, Offline and Technician may be called
@@ -272,6 +292,7 @@ func (i *Indicator) step(now time.Time) time.Duration {
 		on[i.play.lamp] = sound
 		if lit := i.play.hold - now.Sub(i.began); lit > 0 {
 			on[i.play.lamp] = true
+			on[amber] = on[amber] || i.play.unset
 			until(lit)
 		} else if left == 0 {
 			i.playing = false

@@ -93,16 +93,21 @@ func run(t *testing.T, b *board, change func(*Config), do func(*Indicator)) {
 	}
 }
 
-var cues = []ui.Cue{ui.CueIn, ui.CueOut, ui.CueGoOut, ui.CueReturn, ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored}
+var cues = []ui.Cue{ui.CueIn, ui.CueOut, ui.CueGoOut, ui.CueReturn,
+	ui.CueIn.Unset(), ui.CueOut.Unset(), ui.CueGoOut.Unset(), ui.CueReturn.Unset(), ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored}
 
 func TestEveryCueHasItsPattern(t *testing.T) {
 	for cue, want := range map[ui.Cue][]string{ // buzzer, green, red, amber
-		ui.CueIn:        {"0 High, 80 Low, 130 High, 330 Low", "0 High, 2000 Low", "", ""},
-		ui.CueOut:       {"0 High, 200 Low, 250 High, 330 Low", "0 High, 2000 Low", "", ""},
-		ui.CueGoOut:     {"0 High, 600 Low, 800 High, 900 Low", "0 High, 2000 Low", "", ""},
-		ui.CueReturn:    {"0 High, 100 Low, 300 High, 900 Low", "0 High, 2000 Low", "", ""},
-		ui.CueDuplicate: {"0 High, 200 Low, 400 High, 600 Low", "", "", "0 High, 200 Low, 400 High, 600 Low"},
-		ui.CueUnknown:   {"0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low", "", "", "0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low"},
+		ui.CueIn:             {"0 High, 80 Low, 130 High, 330 Low", "0 High, 2000 Low", "", ""},
+		ui.CueOut:            {"0 High, 200 Low, 250 High, 330 Low", "0 High, 2000 Low", "", ""},
+		ui.CueGoOut:          {"0 High, 600 Low, 800 High, 900 Low", "0 High, 2000 Low", "", ""},
+		ui.CueReturn:         {"0 High, 100 Low, 300 High, 900 Low", "0 High, 2000 Low", "", ""},
+		ui.CueIn.Unset():     {"0 High, 80 Low, 130 High, 330 Low, 580 High, 630 Low, 680 High, 730 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
+		ui.CueOut.Unset():    {"0 High, 200 Low, 250 High, 330 Low, 580 High, 630 Low, 680 High, 730 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
+		ui.CueGoOut.Unset():  {"0 High, 600 Low, 800 High, 900 Low, 1150 High, 1200 Low, 1250 High, 1300 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
+		ui.CueReturn.Unset(): {"0 High, 100 Low, 300 High, 900 Low, 1150 High, 1200 Low, 1250 High, 1300 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
+		ui.CueDuplicate:      {"0 High, 200 Low, 400 High, 600 Low", "", "", "0 High, 200 Low, 400 High, 600 Low"},
+		ui.CueUnknown:        {"0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low", "", "", "0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low"},
 		ui.CueMisread: {"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", "",
 			"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", ""},
 		ui.CueNotStored: {"0 High, 1500 Low", "", "0 High, 3000 Low", ""},

@@ -587,7 +587,11 @@ func (s *state) answer(acts []action, at punch.Stamp, id punch.Tap, r ui.Result)
 func cueOf(r ui.Result) ui.Cue {
 	switch r.Outcome {
 	case punch.Stored.String():
-		return ui.Cue(r.Kind) // the cues of the four kinds are their words
+		c := ui.Cue(r.Kind) // the cues of the four kinds are their words
+		if r.Clock == punch.Unset.String() {
+			return c.Unset()
+		}
+		return c
 	case punch.Duplicate.String():
 		return ui.CueDuplicate
 	case punch.UnknownBadge.String():
