@@ -1,7 +1,9 @@
 // Package systemd holds the files that make a board start the punch clock: the
-// service unit, its user, and a rule for GPIO lines. They are in the binary, so
-// that what is installed fits the program: punchclock units prints them. Each
-// file says at its top where it goes, and beside each line why.
+// service unit, its user, and a rule for GPIO lines; and, for a screen that is a
+// browser, a unit for that, its user and its policy. They are in the binary, so that
+// what is installed fits the program: punchclock units prints them. Each file says at
+// its top where it goes, and beside each line why; of the policy, which is JSON, its
+// unit says so.
 package systemd
 
 import (
@@ -10,6 +12,7 @@ import (
 )
 
 //go:embed punchclock.service punchclock.sysusers 60-punchclock.rules
+//go:embed punchclock-kiosk.service punchclock-kiosk.sysusers punchclock-kiosk.json
 var files embed.FS
 
 // Files returns the files by name, all in one directory.

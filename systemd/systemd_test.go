@@ -158,11 +158,14 @@ func TestSysusersMakesTheUserAndEveryGroupOfTheUnit(t *testing.T) {
 
 func TestEveryFileSaysWhereItGoes(t *testing.T) {
 	entries, err := fs.ReadDir(Files(), ".")
-	if err != nil || len(entries) != 3 {
+	if err != nil || len(entries) != 6 {
 		t.Fatalf("%v %v", entries, err)
 	}
 	for _, e := range entries {
 		b, err := fs.ReadFile(Files(), e.Name())
+		if strings.HasSuffix(e.Name(), ".json") {
+			continue // has no comments: its unit says it
+		}
 		if err != nil || !strings.HasPrefix(string(b), "# Goes to /etc/") {
 			t.Errorf("%s: %v", e.Name(), err)
 		}
