@@ -433,6 +433,27 @@ func TestShowReadsBackTheSame(t *testing.T) {
 	}
 }
 
+func TestEveryDriverHasAnExampleThatPasses(t *testing.T) {
+	for _, driver := range built().readers {
+		example := exampleReader(driver)
+		c, err := parseConfig("f", []byte(top+example), built())
+		if err != nil || len(c.Readers) != 1 || c.Readers[0].Driver != driver {
+			t.Errorf("%s: %v\n%s", driver, err, example)
+			continue
+		}
+		for line := range strings.Lines(show(t, c)[strings.Index(show(t, c), "[[reader]]"):]) {
+			if word, _, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.Contains(example, "\n"+word) {
+				t.Errorf("%s: config show prints %q, which the example lacks", driver, word)
+			}
+		}
+		for line := range strings.Lines(example) {
+			if w := len([]rune(line)); w > 150 {
+				t.Errorf("line of %d characters: %s", w, line)
+			}
+		}
+	}
+}
+
 func TestExampleHasEveryKey(t *testing.T) {
 	example := exampleConfig() + exampleDestination("signin")
 	shown := show(t, parse(t, example))

@@ -196,6 +196,50 @@ func TestFiftyUnplugsCostTwoSecondsAtMostEachAndNothingStays(t *testing.T) {
 	}
 }
 
+func TestALineIsSpokenToByTheSameRules(t *testing.T) {
+	master, path := devicetest.NewPTY(t)
+	l, err := Open(path, 115200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, 115200); err == nil || !strings.Contains(err.Error(), "another program has it") {
+		t.Errorf("second open: %v", err)
+	}
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	if n, err := l.Write(all); n != 256 || err != nil {
+		t.Errorf("write = %d, %v", n, err)
+	}
+	got := make([]byte, 256)
+	if _, err := io.ReadFull(master, got); err != nil || !bytes.Equal(got, all) {
+		t.Errorf("the other end got % X, %v", got, err)
+	}
+	began := time.Now()
+	if n, err := l.ReadFor(got, 20*time.Millisecond); n != 0 || err != nil {
+		t.Errorf("silence is %d, %v", n, err)
+	}
+	if took := time.Since(began); took < 20*time.Millisecond || took > 400*time.Millisecond {
+		t.Errorf("silence took %v", took)
+	}
+	if err := write(master, "\x00\xFF\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.ReadFor(got, time.Second); string(got[:n]) != "\x00\xFF\r\n" || err != nil {
+		t.Errorf("read % X, %v", got[:n], err)
+	}
+	if err := master.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.ReadFor(got, time.Second); n != 0 || err == nil {
+		t.Errorf("a device that is gone reads %d, %v", n, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A megabyte through the kernel's terminal, and what the log and the memory say.
 func TestAMegabyteOfNoiseLeavesNoCardNoLineAndNoMemory(t *testing.T) {
 	master, path := devicetest.NewPTY(t)
