@@ -134,10 +134,7 @@ func TestDayOfOutageWithARestartInTheMiddleLosesAndDoublesNothing(t *testing.T) 
 			var g errgroup.Group
 			g.Go(func() error { return c.outbox.Run(ctx) })
 			for _, d := range cfg.Destinations {
-				w, err := c.newWorker(d)
-				if err != nil {
-					t.Fatal(err)
-				}
+				w := c.newWorker(d)
 				g.Go(func() error { return w.Run(ctx) })
 			}
 			events := make(chan device.Event)

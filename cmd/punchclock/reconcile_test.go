@@ -94,10 +94,7 @@ func (b *books) start() {
 	var g errgroup.Group
 	c.workers = nil
 	for _, d := range c.cfg.Destinations {
-		w, err := c.newWorker(d)
-		if err != nil {
-			b.t.Fatal(err)
-		}
+		w := c.newWorker(d)
 		c.workers = append(c.workers, w)
 		g.Go(func() error { return w.Run(ctx) })
 	}

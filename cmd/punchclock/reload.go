@@ -15,15 +15,17 @@ import (
 	"time"
 
 	"punchclock/queue"
+	"punchclock/queue/punch"
 	"punchclock/sync/drain"
+	"punchclock/sync/token"
 )
 
 // A corrected configuration needs no restart where it is about a destination: that is
 // what technicians correct, and the clock must not stop taking punches for it. The
-// file is looked at every few seconds, and at once on SIGHUP. A file that is wrong
-// changes nothing; one that is right is taken over for the destinations whose
-// settings differ, for all of them or for none. Readers, outbox and page stay as they
-// are: what has changed there is named, and waits for a restart.
+// file is looked at every few seconds, with the certificates that it names, and at once
+// on SIGHUP. A file that is wrong changes nothing; one that is right is taken over for
+// the destinations whose settings differ, for all of them or for none. Readers, outbox
+// and page stay as they are: what has changed there is named, and waits for a restart.
 
 // worker is a destination. What delivers to it may be replaced, its name never is.
 type worker struct {
@@ -37,7 +39,9 @@ type delivery struct {
 	dest drain.Destination
 	cfg  destinationConfig
 	http *http.Client
+	ca   fileSeen // the extra certificates, as they were read
 
+	broken   error           // why it could not be built: it keeps every punch then
 	life     context.Context // ends when another takes its place
 	end      context.CancelFunc
 	calls    sync.RWMutex  // held for reading while calls may be under way
@@ -45,9 +49,18 @@ type delivery struct {
 }
 
 func newDelivery(cfg destinationConfig, dest drain.Destination, engine *drain.Worker, client *http.Client) *delivery {
-	d := &delivery{Worker: engine, dest: dest, cfg: cfg, http: client, replaced: make(chan struct{})}
+	d := &delivery{Worker: engine, dest: dest, cfg: cfg, http: client, ca: lookAt(cfg.CAFile), replaced: make(chan struct{})}
 	d.life, d.end = context.WithCancel(context.Background())
 	return d
+}
+
+// unbuilt stands in for a destination that could not be built, most likely because its
+// certificates cannot be read. One destination's file must not keep the clock from
+// taking punches; it is built as soon as the file is in order.
+type unbuilt struct{ err error }
+
+func (u unbuilt) Send(context.Context, []punch.Punch) ([]punch.Verdict, error) {
+	return nil, &token.Denied{State: token.Misconfigured, Hint: "correct it; nothing needs a restart", Err: u.err}
 }
 
 var errReplaced = errors.New("the destination's configuration was changed meanwhile; ask again")
@@ -75,7 +88,9 @@ func (d *delivery) leave() {
 		defer cancel()
 		s.Logout(ctx)
 	}
-	d.http.CloseIdleConnections()
+	if d.http != nil {
+		d.http.CloseIdleConnections()
+	}
 }
 
 func (w *worker) cfg() destinationConfig { return w.now.Load().cfg }
@@ -212,7 +227,7 @@ const lookEvery = 5 * time.Second
 // watchConfig takes the file over when it has changed and has then been the same for
 // two looks: whoever writes it may be in the middle. A SIGHUP says that it is whole.
 func (h *clockwork) watchConfig(ctx context.Context, hup <-chan os.Signal) error {
-	known := lookAt(h.cfg.path)
+	known := h.lookAround()
 	h.reload(ctx) // it may have changed while we started
 	before := known
 	for {
@@ -221,17 +236,26 @@ func (h *clockwork) watchConfig(ctx context.Context, hup <-chan os.Signal) error
 			return nil
 		case <-hup:
 			h.log.Info("told to read the configuration again")
-			known = lookAt(h.cfg.path)
+			known = h.lookAround()
 			h.reload(ctx)
 		case <-time.After(lookEvery):
-			now := lookAt(h.cfg.path)
-			if !now.same(known) && now.same(before) {
+			now := h.lookAround()
+			if !slices.EqualFunc(now, known, fileSeen.same) && slices.EqualFunc(now, before, fileSeen.same) {
 				known = now
 				h.reload(ctx)
 			}
 			before = now
 		}
 	}
+}
+
+// lookAround looks at the configuration file and the certificates that it names.
+func (h *clockwork) lookAround() []fileSeen {
+	seen := []fileSeen{lookAt(h.cfg.path)}
+	for _, w := range h.workers {
+		seen = append(seen, lookAt(w.cfg().CAFile))
+	}
+	return seen
 }
 
 // reload reads the file and takes over what can be without a restart.
@@ -254,7 +278,7 @@ func (h *clockwork) reload(ctx context.Context) {
 		switch {
 		case !there:
 			restart = append(restart, fmt.Sprintf("destination %q is gone: its punches are delivered until the restart", w.name()))
-		case !reflect.DeepEqual(d, w.cfg().withoutMarks()):
+		case !reflect.DeepEqual(d, w.cfg().withoutMarks()), !w.now.Load().ca.same(lookAt(d.CAFile)):
 			change = append(change, w)
 		}
 		delete(byName, w.name())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -195,6 +196,36 @@ func TestTheCeilingHoldsWhileADestinationIsReplaced(t *testing.T) {
 	if n := len(h.tc.Ledger()); n != 40 || h.status().Configuration == nil {
 		t.Errorf("%d punches, %+v", n, h.status().Configuration)
 	}
+	h.stop()
+}
+
+// One destination's file keeps no clock from taking punches, and no other destination
+// waiting; when the file is in order its punches go.
+func TestCertificatesThatCannotBeReadKeepNobodyFromPunching(t *testing.T) {
+	h := newHouse(t, settings{})
+	h.write("punchclock.toml", strings.Replace(h.text(), "batch = 50", "batch = 50\nca_file = \"corp.pem\"", 1))
+	h.openClouds()
+	h.start()
+	if d := h.status().Destinations[0]; d.State != "misconfigured" || !strings.Contains(d.LastError, "corp.pem") {
+		t.Errorf("before the first punch: %+v", d)
+	}
+	h.tap(h.people[0])
+	h.until(10*time.Second, "Feishu has it and 104 waits", func() bool {
+		d := h.status().Destinations
+		return d[1].Pending == 0 && d[0].Pending == 1 && d[0].State == "misconfigured" && strings.Contains(d[0].LastError, "corp.pem")
+	})
+	far := httptest.NewTLSServer(nil)
+	defer far.Close()
+	h.write("corp.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: far.Certificate().Raw})))
+	h.delivered(30 * time.Second) // nobody tells it
+	if n := len(h.tc.Ledger()); n != 1 || h.status().Destinations[0].State != "ok" {
+		t.Errorf("%d, %+v", n, h.status().Destinations[0])
+	}
+	h.write("corp.pem", "no certificate any more")
+	h.hup()
+	h.until(10*time.Second, "the broken file is told", func() bool { c := h.status().Configuration; return c != nil && strings.Contains(c.Problem, "corp.pem") })
+	h.tap(h.people[1])
+	h.delivered(10 * time.Second) // with the certificates that it has
 	h.stop()
 }
 

@@ -137,11 +137,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	h.lamp = lamp
 	h.kiosk = h.newKiosk(face, lamp)
 	for _, d := range cfg.Destinations {
-		w, err := h.newWorker(d)
-		if err != nil {
-			return &exitError{exitUsage, err}
-		}
-		h.workers = append(h.workers, w)
+		h.workers = append(h.workers, h.newWorker(d))
 	}
 	h.reconciler = newReconciler(cfg, log, h.outbox, h.workers)
 	night := newNightly(cfg, log, h.outbox, h.reconciler, func() bool { return h.clock.Now().State == clock.Unset })
@@ -389,15 +385,18 @@ func stampOf(r clock.Reading) punch.Stamp {
 	return punch.Stamp{Wall: r.Wall, BootID: r.BootID, Uptime: r.Uptime, Clock: state, ErrorBound: r.ErrorBound}
 }
 
-func (h *clockwork) newWorker(d destinationConfig) (*worker, error) {
+func (h *clockwork) newWorker(d destinationConfig) *worker {
 	first, err := h.newDelivery(d, h.spread)
 	if err != nil {
-		return nil, err
+		h.log.Error("a destination cannot be delivered to; its punches are kept", "dest", d.Name, "err", err)
+		dest := unbuilt{err}
+		first = newDelivery(d, dest, drain.NewWorker(drain.Config{Name: d.Name, Log: h.outbox, Dest: dest, Kinds: d.Statuses, Logger: h.log}), nil)
+		first.broken = err
 	}
 	w := &worker{}
 	w.now.Store(first)
 	w.lookAtSecret(h.cfg)
-	return w, nil
+	return w
 }
 
 // newDelivery builds what delivers to a destination, and begins with a backlog within
@@ -537,7 +536,11 @@ func (w *worker) lookAtSecret(cfg *config) {
 
 // status is the engine's, unless that has had nothing to do yet.
 func (w *worker) status() drain.Status {
-	st := w.now.Load().Status()
+	d := w.now.Load()
+	st := d.Status()
+	if d.broken != nil && st.State == drain.OK {
+		st.State, st.LastError = token.Misconfigured, d.broken.Error()+"; correct it, nothing needs a restart"
+	}
 	if err := *w.secret.Load(); err != nil && st.State == drain.OK {
 		st.State, st.LastError = token.Misconfigured, err.Error()+"; put the secret there, nothing needs a restart"
 	}
