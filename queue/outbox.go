@@ -108,6 +108,7 @@ type Outbox struct {
 	wmu     sync.Mutex // the writer: one transaction at a time
 	broken  error      // the last commit's outcome is unknown: reopen before the next
 	mark    uint64     // high-water mark on the medium: every number below it may be in use
+	newest  uint64     // first number of the newest segment, as the medium has it beside the mark
 	company bool       // the last commit held more than one punch
 	filling bool       // zeros are being written ahead
 	recent  map[punch.Tap]uint64
@@ -237,7 +238,7 @@ func (o *Outbox) takeLock() error {
 func (o *Outbox) openFiles() error {
 	dir := o.opt.Dir
 	var err error
-	if o.mark, err = readMark(dir); err != nil {
+	if o.mark, o.newest, err = readMark(dir); err != nil {
 		o.say("the high-water mark could not be read (%v)", err)
 	}
 	if !o.opt.ReadOnly {
@@ -353,9 +354,14 @@ func (o *Outbox) openFiles() error {
 			}
 		}
 		// A newest segment that is gone altogether leaves an older one behind.
-		if !o.opt.ReadOnly && o.mark > o.head+1+2*markBlock {
-			o.say("punches %d to %d at most are missing: a file was removed; numbering goes on at %d", o.head+1, o.mark-1, o.mark)
-			if err := o.jump(o.cur, o.mark); err != nil {
+		newest := o.newest
+		if newest <= firsts[len(firsts)-1] || newest <= o.head { // none is, or it was brought back from the second copy
+			newest = 0
+		}
+		if !o.opt.ReadOnly && (newest > 0 || o.mark > o.head+1+2*markBlock) {
+			next := max(o.mark, o.head+1)
+			o.say("punches %d to %d at most are missing: a file was removed; numbering goes on at %d", o.head+1, next-1, next)
+			if err := o.jump(o.cur, next); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -86,5 +87,47 @@ func TestStopEndsThePreparation(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "next.db.new")); !os.IsNotExist(err) || len(b.firsts) != 1 {
 		t.Errorf("%v, files %v", err, b.firsts)
+	}
+}
+
+// The newest file holds few punches on the first of a month: that it was taken away
+// is noticed all the same, without a second copy, and no number is given twice.
+func TestANewestFileThatWasTakenAwayIsMissed(t *testing.T) {
+	for _, more := range []int{0, 1, 3} { // punches in it
+		dir := t.TempDir()
+		o := Options{Dir: dir, SegmentRecords: 10, ahead: 1 << 16}
+		b := open(t, o)
+		appendN(t, b, 0, 10)
+		if err := b.Tidy(); err != nil {
+			t.Fatal(err)
+		}
+		appendN(t, b, 10, more)
+		b.Close()
+		if err := os.Remove(segmentPath(dir, 11)); err != nil {
+			t.Fatal(err)
+		}
+		o.Device, o.Destinations = "test-1", []string{"104", "feishu"}
+		b, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := b.Incident(); !strings.Contains(s, "punches 11 to") || !strings.Contains(s, "removed") {
+			t.Errorf("%d punches taken away, incident %q", more, s)
+		}
+		p, err := b.Append(draft(100))
+		if err != nil || p.Seq <= uint64(10+more) {
+			t.Errorf("%d punches taken away, the next is number %d, %v", more, p.Seq, err)
+		}
+		if c, err := b.Verify(t.Context(), nil); err != nil || len(c.Problems) != 1 || !strings.Contains(c.Problems[0].What, "11 to") {
+			t.Errorf("%d punches taken away: %v %+v", more, err, c.Problems)
+		}
+		b.Close()
+		if b, err = Open(o); err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		if s := b.Incident(); s != "" {
+			t.Errorf("at the next start again: %s", s)
+		}
 	}
 }

@@ -853,7 +853,7 @@ func examine(dir string, said *promises, tornMeta bool) (took time.Duration, why
 		newest = max(newest, seq)
 	}
 	if newest > 0 {
-		if m, err := readMark(filepath.Join(dir, "outbox")); err != nil || m <= newest {
+		if m, _, err := readMark(filepath.Join(dir, "outbox")); err != nil || m <= newest {
 			why["mark"] = fmt.Sprintf("high-water mark %d (%v), number %d was given out", m, err, newest)
 		}
 	}

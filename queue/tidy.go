@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,8 +159,9 @@ func (o *Outbox) rollWhenDue(ctx context.Context) error {
 	})
 	if err != nil {
 		os.Remove(next)
+		return err
 	}
-	return err
+	return o.step(o.raiseMark)
 }
 
 // rollDue reports whether it is time for a new segment, and of which month it is,
@@ -273,35 +275,40 @@ func (o *Outbox) roll(next string, month int) error {
 // The high-water mark: every sequence number below it may have been given out. It
 // lives in a file of its own, so that a lost or emptied database never makes the
 // clock give a number twice: a punch under a used id would be taken by the far
-// side for one that it has already.
-func readMark(dir string) (uint64, error) {
+// side for one that it has already. Beside it stands the first number of the newest
+// segment, so that one which is taken away is missed, however few punches it held:
+//
+//	punchclock high-water 2048
+//	newest file 1001
+func readMark(dir string) (mark, newest uint64, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, "high-water"))
 	if os.IsNotExist(err) {
-		return 0, nil
+		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var n uint64
-	if _, err := fmt.Sscanf(string(b), "punchclock high-water %d\n", &n); err != nil {
-		return 0, fmt.Errorf("high-water: not what was written: %q", b[:min(len(b), 40)])
+	if _, err := fmt.Sscanf(string(b), "punchclock high-water %d\n", &mark); err != nil {
+		return 0, 0, fmt.Errorf("high-water: not what was written: %q", b[:min(len(b), 40)])
 	}
-	return n, nil
+	_, rest, _ := strings.Cut(string(b), "\n") // an older punchclock wrote no more
+	fmt.Sscanf(rest, "newest file %d\n", &newest)
+	return mark, newest, nil
 }
 
-// raiseMark reserves the next block of numbers.
+// raiseMark reserves the next block of numbers, and notes which segment is the newest.
 func (o *Outbox) raiseMark() error {
 	o.mu.RLock()
-	head := o.head
+	head, newest := o.head, o.firsts[len(o.firsts)-1]
 	o.mu.RUnlock()
-	if o.mark > head+1+markBlock/2 {
+	if o.mark > head+1+markBlock/2 && o.newest == newest {
 		return nil
 	}
-	mark := (head + 2*markBlock) / markBlock * markBlock
-	err := putFile(filepath.Join(o.opt.Dir, "high-water"), fmt.Sprintf("punchclock high-water %d\n", mark), o.opt.UnsafeNoSync)
-	if err != nil {
+	mark := max(o.mark, (head+2*markBlock)/markBlock*markBlock)
+	text := fmt.Sprintf("punchclock high-water %d\nnewest file %d\n", mark, newest)
+	if err := putFile(filepath.Join(o.opt.Dir, "high-water"), text, o.opt.UnsafeNoSync); err != nil {
 		return fmt.Errorf("outbox: high-water mark: %w", err)
 	}
-	o.mark = mark
+	o.mark, o.newest = mark, newest
 	return nil
 }
