@@ -160,6 +160,7 @@ type destinationConfig struct {
 	IdxBase   string // auto, 0 or 1
 	EmpNoPad  int    // 0 is off
 	UNO       string // "" is off
+	UNOText   bool   // it goes out as a text
 
 	// feishu
 	BaseURL      string // no slash at the end; signin's too
@@ -725,6 +726,7 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 		if s.text("uno", &v.UNO) && v.UNO != "" && !unoForm.MatchString(v.UNO) {
 			s.bad("uno", fmt.Sprintf("uno %q is not a company tax id", v.UNO), `write eight digits in quotes, for example "12345678", or "" for a company's own account`)
 		}
+		s.boolean("uno_text", &v.UNOText)
 	case "feishu":
 		s.baseURL("base_url", &v.BaseURL)
 		required("app_id", &v.AppID, "cli_…")
@@ -1669,6 +1671,7 @@ func (c *config) show(w io.Writer) error {
 			set("idx_base", v.IdxBase)
 			set("emp_no_pad", v.EmpNoPad)
 			set("uno", v.UNO)
+			set("uno_text", v.UNOText)
 		case "feishu":
 			set("base_url", v.BaseURL)
 			set("app_id", v.AppID)
@@ -1849,6 +1852,7 @@ statuses           = ["in", "out", "go-out", "return"] # 要送的類別 kinds t
 idx_base           = "auto"         # auto, 0 or 1: how 104 counts the rows of its answers
 emp_no_pad         = 0              # 工號補零位數 pad numbers with zeros to this width; 0 off
 uno                = ""             # 統一編號 tax id, only for a vendor's account that serves several companies
+uno_text           = false          # true: 統編以文字送出 send it as a text, if 104 wants it so
 ca_file            = ""             # 公司代理伺服器的根憑證 extra root certificates (PEM), e.g. of a company proxy
 proxy              = ""             # 公司代理伺服器 a company proxy, e.g. "http://proxy.corp:3128"
 proxy_login_file   = ""             # 代理伺服器帳密另存檔案 a file with user:password for the proxy

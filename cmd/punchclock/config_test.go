@@ -366,6 +366,8 @@ api_base = "http://127.0.0.1:9/prohrm/1.0/"
 client_id = "c"
 client_secret_file = "s"
 idx_base = 1
+uno = "01234567"
+uno_text = true
 statuses = ["in"]
 ca_file = "ca.pem"
 `, "\n", "\r\n"))
@@ -382,7 +384,7 @@ ca_file = "ca.pem"
 		t.Errorf("reader: %+v", r)
 	}
 	d := c.Destinations[0]
-	if d.APIBase != "http://127.0.0.1:9/prohrm/1.0" || d.IdxBase != "1" || len(d.Statuses) != 1 || d.CAFile != "/etc/punchclock/ca.pem" {
+	if d.APIBase != "http://127.0.0.1:9/prohrm/1.0" || d.IdxBase != "1" || d.UNO != "01234567" || !d.UNOText || len(d.Statuses) != 1 || d.CAFile != "/etc/punchclock/ca.pem" {
 		t.Errorf("destination: %+v", d)
 	}
 }

@@ -50,7 +50,7 @@ var destinationDrivers = map[string]func(destinationConfig, destinationParts) (d
 	"transfercard": func(c destinationConfig, p destinationParts) (drain.Destination, error) {
 		return transfercard.New(transfercard.Config{APIBase: c.APIBase, TokenURL: c.TokenURL, ClientID: c.ClientID, Secret: p.secret,
 			HTTP: p.http, Log: p.log, Auth: transfercard.AuthStyle(c.AuthStyle), Batch: c.Batch, IdxBase: transfercard.IdxBase(c.IdxBase),
-			EmpNoPad: c.EmpNoPad, UNO: c.UNO, TokenObserve: p.tokens})
+			EmpNoPad: c.EmpNoPad, UNO: c.UNO, UNOText: c.UNOText, TokenObserve: p.tokens})
 	},
 	"feishu": func(c destinationConfig, p destinationParts) (drain.Destination, error) {
 		return feishu.New(feishu.Config{BaseURL: c.BaseURL, AppID: c.AppID, Secret: p.secret, HTTP: p.http, Log: p.log, Location: p.place,

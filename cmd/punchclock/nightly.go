@@ -135,7 +135,7 @@ func (n *nightly) run(ctx context.Context) error {
 		due, next := n.due(now, nightRetry)
 		wait = min(wait, next.Sub(now))
 		if late(n.state.Retried, due) {
-			if put, err := retryParked(n.outbox); err != nil {
+			if put, err := retryParked(n.outbox, ""); err != nil {
 				n.log.Error("parked punches could not be put back; tried again tomorrow", "err", err)
 			} else if put > 0 {
 				n.log.Info("parked punches are offered again, as every night", "punches", put)
@@ -188,12 +188,14 @@ func (n *nightly) reconcile(ctx context.Context, now time.Time) (finished bool) 
 // it was refused for may have been corrected there. Those by unknown badges need the
 // roster to know them first; those whose time is not known wait for a person. It
 // returns how many were put back.
-func retryParked(o *queue.Outbox) (int, error) {
+//
+// dest is one destination's name, or "" for all of them.
+func retryParked(o *queue.Outbox, dest string) (int, error) {
 	n, err := o.Relink()
 	if err != nil {
 		return n, err
 	}
-	parked, err := o.Parked("")
+	parked, err := o.Parked(dest)
 	if err != nil {
 		return n, err
 	}

@@ -308,6 +308,12 @@ func (h *clockwork) reload(ctx context.Context) {
 		w.replace(ctx, built[i], h.outbox)
 		w.lookAtSecret(h.cfg)
 		h.log.Info("the destination's configuration was changed and is in force", "dest", w.name())
+		// What it refused it may have refused for what was corrected just now.
+		if n, err := retryParked(h.outbox, w.name()); err != nil {
+			h.log.Error("parked punches: put back in the night", "dest", w.name(), "err", err)
+		} else if n > 0 {
+			h.log.Info("parked punches are offered again", "dest", w.name(), "punches", n)
+		}
 	}
 	takenAt := ""
 	if len(change) > 0 {

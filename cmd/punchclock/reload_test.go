@@ -199,6 +199,21 @@ func TestTheCeilingHoldsWhileADestinationIsReplaced(t *testing.T) {
 	h.stop()
 }
 
+// What was refused because of a setting goes out when the setting is corrected.
+func TestPunchesThatAWrongSettingParkedAreOfferedAgainWhenItIsCorrected(t *testing.T) {
+	h := newHouse(t, settings{})
+	right := h.text()
+	h.write("punchclock.toml", strings.Replace(right, "batch = 50", "batch = 50\nemp_no_pad = 12", 1)) // 104 knows six digits
+	h.openClouds()
+	h.start()
+	h.tap(h.people[0])
+	h.until(10*time.Second, "104 knows nobody of twelve digits", func() bool { return h.status().Destinations[0].Parked == 1 })
+	h.write("punchclock.toml", right)
+	h.hup()
+	h.until(15*time.Second, "the number is right", func() bool { return len(h.tc.Ledger()) == 1 && h.status().Destinations[0].Parked == 0 })
+	h.stop()
+}
+
 // One destination's file keeps no clock from taking punches, and no other destination
 // waiting; when the file is in order its punches go.
 func TestCertificatesThatCannotBeReadKeepNobodyFromPunching(t *testing.T) {

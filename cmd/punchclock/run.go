@@ -502,7 +502,7 @@ func (h *clockwork) watchRoster(ctx context.Context) error {
 			return nil
 		case <-changed:
 		}
-		n, err := retryParked(h.outbox)
+		n, err := retryParked(h.outbox, "")
 		if err != nil {
 			h.log.Error("parked punches: put back at the next change of the roster", "err", err)
 		} else if n > 0 {

@@ -136,7 +136,7 @@ func TestTenResumesACallAndAWrongIDHidesNoOther(t *testing.T) {
 	onDesk(t, nil, func(t *testing.T, d *desk) {
 		var ids []string
 		for i := range 23 {
-			id := fmt.Sprint(3000000000 + i)
+			id := fmt.Sprintf("30000000%02d", i)
 			d.cloud.Add(sandbox.Resume{ID: id, Name: "測試", Date: "2026-11-21", Hour: 8})
 			ids = append(ids, id)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync"
 	"testing"
@@ -83,7 +84,7 @@ func (f *fleet) load(begin time.Time) (calls int, mean float64, most int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	per := map[int]int{}
-	first, last := 1<<60, 0
+	first, last := math.MaxInt, 0
 	for _, at := range f.at {
 		if at.Before(begin) {
 			continue
