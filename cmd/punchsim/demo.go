@@ -125,7 +125,7 @@ func (d *demo) run(ctx context.Context) error {
 	defer stopClouds()
 	var g errgroup.Group
 	g.Go(func() error { return c.run(cloudCtx) })
-	err = withLine(ctx, d.path(readerLink), func(ctx context.Context, l *line) error {
+	err = withLine(ctx, d.path(readerLink), "rdm6300", func(ctx context.Context, l *line) error {
 		return d.withClock(ctx, kiosk, func(ctx context.Context, exited <-chan struct{}) error {
 			desk := &desk{demo: d, clouds: c, kiosk: "http://" + kiosk, exited: exited,
 				reader: &reader{line: l, dialect: "rdm6300", people: people}}

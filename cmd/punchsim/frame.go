@@ -10,12 +10,17 @@ import (
 )
 
 // Dialects that a simulated reader speaks: how one badge becomes bytes.
-var dialects = []string{"rdm6300", "id12la", "hex-line", "dec-line"}
+var dialects = []string{"rdm6300", "id12la", "idteck", "parallax", "raw4", "hex-line", "dec-line", pn532}
+
+// pn532 is a chip that is asked, at the end of the same kind of line.
+const pn532 = "pn532"
 
 // frame returns what a reader of a dialect sends for a badge.
 //
 // rdm6300 and id12la carry an em badge: STX, ten hexadecimal digits, two more of
-// the XOR over the five bytes, then ETX, or CR LF ETX. hex-line and dec-line are a
+// the XOR over the five bytes, then ETX, or CR LF ETX. idteck has ETX and then a byte
+// of the XOR over all, parallax a line feed, the digits and a carriage return, raw4 the
+// four bytes of a UID and nothing else. pn532 is the chip's answer about a UID. hex-line and dec-line are a
 // line that ends in CR LF. dec-line writes an em badge the way it is printed on
 // most cards, the low 32 bits as ten digits; a badge of another medium is its value.
 func frame(dialect string, badge punch.Badge) ([]byte, error) {
@@ -31,6 +36,32 @@ func frame(dialect string, badge punch.Badge) ([]byte, error) {
 			end = "\r\n\x03"
 		}
 		return fmt.Appendf(nil, "\x02%X%02X%s", b, b[0]^b[1]^b[2]^b[3]^b[4], end), nil
+	case "idteck":
+		b, err := emBytes(dialect, badge)
+		if err != nil {
+			return nil, err
+		}
+		frame := fmt.Appendf(nil, "\x02%X\x03", b)
+		var sum byte
+		for _, c := range frame {
+			sum ^= c
+		}
+		return append(frame, sum), nil
+	case "parallax":
+		b, err := emBytes(dialect, badge)
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Appendf(nil, "\n%X\r", b), nil
+	case "raw4", pn532:
+		b, err := hex.DecodeString(value)
+		if badge.Medium() != "uid" || err != nil || dialect == "raw4" && len(b) != 4 {
+			return nil, fmt.Errorf("badge %s: a %s reader reads uid badges, for example uid:DEADBEEF", badge.Masked(), dialect)
+		}
+		if dialect == "raw4" {
+			return b, nil
+		}
+		return nfcCard(b), nil
 	case "hex-line":
 		if strings.Trim(value, "0123456789ABCDEFabcdef") != "" {
 			return nil, fmt.Errorf("badge %s: a hex-line reader sends hexadecimal only", badge.Masked())
@@ -62,17 +93,22 @@ func emBytes(dialect string, badge punch.Badge) ([]byte, error) {
 }
 
 // garbage spoils a frame the way a badge pulled away too early does: a digit is
-// another one, so that a checksum does not fit. The line dialects have no
-// checksum; they get a byte that no badge holds.
+// another one, so that a checksum does not fit. The others have no checksum; they
+// get a byte that no badge holds, and raw4 has one byte too few.
 func garbage(dialect string, good []byte) []byte {
 	b := append([]byte(nil), good...)
-	if dialect == "rdm6300" || dialect == "id12la" {
+	switch dialect {
+	case pn532:
+		b[len(b)-2] ^= 1
+	case "raw4":
+		b = b[:3]
+	case "rdm6300", "id12la", "idteck":
 		if b[3] == '0' {
 			b[3] = '1'
 		} else {
 			b[3] = '0'
 		}
-	} else {
+	default:
 		b[3] = '?'
 	}
 	return b

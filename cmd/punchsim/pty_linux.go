@@ -23,6 +23,8 @@ import (
 type line struct {
 	link string
 
+	chip *nfc // at its far end, nil for a reader that only speaks
+
 	mu     sync.Mutex
 	master *os.File // nil while unplugged
 	opened bool     // somebody has listened on this master
@@ -66,6 +68,9 @@ func (l *line) plugLocked() error {
 		l.master.Close()
 	}
 	l.master, l.opened = master, false
+	if l.chip != nil {
+		l.chip.unplug()
+	}
 	return nil
 }
 
@@ -132,10 +137,14 @@ func (l *line) waitListener(ctx context.Context) error {
 
 const pollLine = 20 * time.Millisecond
 
-// run keeps the line until ctx is done: it throws away what the listener sends
-// and renews the line after the listener has left.
+// run keeps the line until ctx is done: it gives what the listener sends to the chip
+// or throws it away, and renews the line after the listener has left.
 func (l *line) run(ctx context.Context) error {
-	t := time.NewTicker(pollLine)
+	every := pollLine
+	if l.chip != nil {
+		every /= 4 // the chip's answer is waited for
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
 	gone := 0
 	for {
@@ -171,8 +180,14 @@ func (l *line) drainLocked() {
 	rc.Control(func(fd uintptr) {
 		var b [256]byte
 		for {
-			if n, err := unix.Read(int(fd), b[:]); err != nil || n <= 0 {
+			n, err := unix.Read(int(fd), b[:])
+			if err != nil || n <= 0 {
 				return
+			}
+			if l.chip != nil {
+				if say := l.chip.hear(b[:n]); say != nil {
+					unix.Write(int(fd), say) // a listener that has gone does not hear it
+				}
 			}
 		}
 	})
@@ -200,6 +215,23 @@ func (l *line) send(b []byte) error {
 		if err != nil {
 			return fmt.Errorf("write to the line: %w", err)
 		}
+	}
+	return nil
+}
+
+// hold holds a card to the chip at the far end.
+func (l *line) hold(answer []byte) error {
+	if !l.listening() {
+		return errNobody
+	}
+	say := l.chip.hold(answer)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.master == nil {
+		return errNobody
+	}
+	if _, err := l.master.Write(say); err != nil {
+		return fmt.Errorf("write to the line: %w", err)
 	}
 	return nil
 }

@@ -29,7 +29,8 @@ to it; give it to punchclock as a reader's port. Badges are tapped by key on a
 terminal (1-9 people, 0 an unknown badge, g a spoilt frame, u unplug or plug in,
 q quit), on a schedule with --every, or from a file with --file: one badge a line,
 and after it, if wanted, how long to wait before it, e.g. "em:0A1B2C3D01 500ms".
-Schedule and file wait until somebody has opened the port.`,
+Schedule and file wait until somebody has opened the port. With --dialect pn532 it is
+that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -82,7 +83,7 @@ Schedule and file wait until somebody has opened the port.`,
 					return err
 				}
 			}
-			return withLine(cmd.Context(), port, func(ctx context.Context, l *line) error {
+			return withLine(cmd.Context(), port, dialect, func(ctx context.Context, l *line) error {
 				r.line = l
 				switch {
 				case plan == nil:
@@ -117,10 +118,13 @@ Schedule and file wait until somebody has opened the port.`,
 }
 
 // withLine plugs a line in, keeps it while do runs, and takes it away.
-func withLine(ctx context.Context, link string, do func(context.Context, *line) error) error {
+func withLine(ctx context.Context, link, dialect string, do func(context.Context, *line) error) error {
 	l, err := plugLine(link)
 	if err != nil {
 		return err
+	}
+	if dialect == pn532 {
+		l.chip = &nfc{}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -285,13 +289,29 @@ func (r *reader) tap(badge punch.Badge) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.line.send(b); err != nil {
+	if err := r.send(b); err != nil {
 		if errors.Is(err, errNobody) {
 			r.settled = false
 		}
 		return "", err
 	}
 	return "tapped " + r.who(badge), nil
+}
+
+// unknown is a badge that nobody has and the reader can read.
+func (r *reader) unknown() punch.Badge {
+	if r.dialect == pn532 || r.dialect == "raw4" {
+		return "uid:FEEDC0DE"
+	}
+	return unknownBadge
+}
+
+// send puts bytes on the line, or a card to the chip.
+func (r *reader) send(b []byte) error {
+	if r.line.chip != nil {
+		return r.line.hold(b)
+	}
+	return r.line.send(b)
 }
 
 func (r *reader) who(badge punch.Badge) string {
@@ -314,14 +334,14 @@ func (r *reader) key(k byte) (said string, quit bool, err error) {
 		said, err = r.tap(r.people[i].badge)
 		return said, false, err
 	case k == '0':
-		said, err = r.tap(unknownBadge)
+		said, err = r.tap(r.unknown())
 		return said, false, err
 	case k == 'g':
-		b, err := frame(r.dialect, unknownBadge)
+		b, err := frame(r.dialect, r.unknown())
 		if err != nil {
 			return "", false, err
 		}
-		return "sent a spoilt frame", false, r.line.send(garbage(r.dialect, b))
+		return "sent a spoilt frame", false, r.send(garbage(r.dialect, b))
 	case k == 'u':
 		if r.line.plugged() {
 			return "unplugged; u plugs it in again", false, r.line.unplug()
