@@ -93,7 +93,7 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:4:10: source holds a user name or password; write it without; a token goes into token_file`}},
 		{"a token for a file", top + "[roster]\nsource = \"r.csv\"\ntoken_file = \"t\"\nencoding = \"latin\"\n", []string{
 			`f:5:14: token_file is for a source that is a web address; leave it out, or write an https:// address into source`,
-			`f:6:12: encoding "latin" is not known; write one of "big5", "gb18030" and "utf-8"`}},
+			`f:6:12: encoding "latin" is not known; write "big5", "gb18030" or "utf-8"`}},
 		{"open to the network", top + "[kiosk]\nlisten = \"0.0.0.0:8080\"\n", []string{
 			`f:4:10: listen address "0.0.0.0:8080" can be reached from the network; write "127.0.0.1:8080", or add allow_remote = true if everybody on that network may see names and punch by PIN`,
 		}},
