@@ -325,7 +325,7 @@ func (b badgeAnswer) print(out io.Writer) error {
 		case r.Rule != "" && r.Same:
 			same = "yes, by " + r.Rule
 		case r.Rule != "":
-			same = "no; with " + r.Rule
+			same = "only with " + r.Rule
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Badge, r.As, same)
 	}

@@ -460,7 +460,13 @@ func (p *patient) readerChecks() (all []check) {
 func (p *patient) readerDevice(r readerConfig) (path string, f sight) {
 	path = r.Port
 	gone := func(detail any) sight {
-		f := fail("plug it in; if it is, look for its name: ls -l /dev/serial/by-id /dev/input/by-id; dmesg | tail", "%v", detail)
+		remedy := "plug it in; if it is, look for its name: ls -l /dev/serial/by-id /dev/input/by-id; dmesg | tail"
+		for prefix, switched := range map[string]string{"/dev/spidev": "dtparam=spi=on", "/dev/i2c-": "dtparam=i2c_arm=on"} {
+			if strings.HasPrefix(path, prefix) {
+				remedy = "switch the bus on with " + switched + " in /boot/firmware/config.txt, and restart the machine"
+			}
+		}
+		f := fail(remedy, "%v", detail)
 		f.missing = true
 		return f
 	}
@@ -534,10 +540,12 @@ func (p *patient) readerListens(r readerConfig) sight {
 	total := uint64(0)
 	var faults []string
 	for word, n := range s.Faults {
-		total += n
+		if word != device.FaultRandom && word != device.FaultTwo && word != device.FaultLearned { // read well, and refused
+			total += n
+		}
 		faults = append(faults, fmt.Sprintf("%d %s", n, word))
 	}
-	if slices.Sort(faults); total > 0 {
+	if slices.Sort(faults); len(faults) > 0 {
 		detail += ", faults: " + strings.Join(faults, ", ")
 	}
 	switch {
