@@ -568,6 +568,11 @@ func (c *config) gpioLines() (lines []gpioLine) {
 			lines = append(lines, gpioLine{what: o.key, pin: *o.pin})
 		}
 	}
+	for _, r := range c.Readers {
+		for _, pin := range r.lines() {
+			lines = append(lines, gpioLine{what: "reader " + r.Name, chip: r.Chip, pin: pin})
+		}
+	}
 	return lines
 }
 

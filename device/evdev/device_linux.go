@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -171,6 +172,30 @@ func search(sys, dev string, cfg Config) (path string, err error) {
 		return found[0], nil
 	}
 	return "", fmt.Errorf("%s are all %s; write serial, phys or the port of the one that is meant", strings.Join(found, ", "), cfg.USB)
+}
+
+// readNow reads what is there; 0 and no error if there is nothing.
+func readNow(dev Device, b []byte) (n int, err error) {
+	raw, err := dev.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		for {
+			if n, err = unix.Read(int(fd), b); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	switch {
+	case cerr != nil:
+		return 0, cerr
+	case err == unix.EAGAIN:
+		return 0, nil
+	case err == nil && n == 0:
+		return 0, io.EOF
+	}
+	return max(n, 0), err
 }
 
 // monotonic reads the clock that the devices' records are told to use, and that

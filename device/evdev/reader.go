@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"punchclock/device"
@@ -45,10 +46,12 @@ type Config struct {
 	Logger *slog.Logger // nil logs nothing
 }
 
-// Device is an input device that is open and taken. Read returns whole records; it
-// waits for them until the deadline, and then returns os.ErrDeadlineExceeded.
+// Device is an input device that is open and taken, or another file without blocking
+// that delivers whole records. Read waits for them until the deadline, and then returns
+// os.ErrDeadlineExceeded.
 type Device interface {
 	io.ReadCloser
+	syscall.Conn
 	SetReadDeadline(time.Time) error
 }
 
@@ -198,6 +201,13 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 			return nil
 		}
 		n, err := dev.Read(buf)
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			// The deadline wins against records that are there: keys may have waited for us
+			// longer than they waited for each other. Only a look proves silence.
+			if n, err = readNow(dev, buf); err == nil && n == 0 {
+				err = os.ErrDeadlineExceeded
+			}
+		}
 		now := time.Now()
 		for b := buf[:n]; len(b) >= size; b = b[size:] {
 			ev := parse(b, wordSize)
@@ -222,9 +232,7 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 			return fmt.Errorf("the device is gone: %w", err)
 		case ctx.Err() != nil:
 			return nil
-		case n == 0 && !now.Before(until):
-			// A read that came back empty proves silence: keys may have waited for us
-			// longer than they waited for each other.
+		case !now.Before(until):
 			if f, ok := r.dec.silence(); ok {
 				r.tell(ctx, out, f)
 			}

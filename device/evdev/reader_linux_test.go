@@ -211,6 +211,39 @@ func TestAPersonWhoTypesIsNoBadgeHoweverLateTheKeysAreRead(t *testing.T) {
 	}
 }
 
+// Three cards, the last one split between two reads, while nobody takes the first.
+func TestALineInTwoReadsOfABusyHouseIsNeverCut(t *testing.T) {
+	k := &keyboard{t: t}
+	k.plug()
+	reader, err := New(Config{Name: "front", Dialect: "dec-line", Open: k.open}) // it has no end, as far as we know
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	out := make(chan device.Event)
+	done := make(chan error, 1)
+	go func() { done <- reader.Run(ctx, out) }()
+	if ev := <-out; ev.What != device.Up {
+		t.Fatal(ev.What)
+	}
+	var b []byte
+	for _, line := range []string{"0025771006435", "0001202659", "0040856634"} {
+		b = append(b, records(time.Millisecond, codes(line)...)...)
+		time.Sleep(200 * time.Millisecond) // between the two, by the kernel's time
+	}
+	k.write(b)
+	time.Sleep(500 * time.Millisecond) // nobody listens
+	for _, want := range []string{"0025771006435", "0001202659", "0040856634"} {
+		if ev := <-out; ev.What != device.Card || ev.Value != want {
+			t.Errorf("%v %s%s, want %s", ev.What, ev.Value, ev.Fault, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestACardThatStaysIsOneTap(t *testing.T) {
 	r := run(t, Config{Dialect: "dec-line"})
 	for range 5 {

@@ -4,6 +4,7 @@
 //	em:0A1B2C3D4E    a badge as the roster writes it, any medium
 //	0a1b2c3d4e       ten hexadecimal digits: a 125 kHz number
 //	kind go-out      the key of a kind: in, out, go-out or return
+//	pin 000123 4711  a number and its PIN, as typed on a keypad
 //
 // Empty lines and lines beginning with # mean nothing. Anything else is a fault
 // that asks to try again. The raw form of a medium in hexadecimal (em, uid) is its
@@ -141,6 +142,13 @@ func parse(s string) (device.Event, bool) {
 			return device.Event{What: device.Key, Key: kind}, true
 		}
 		return fault(device.FaultFormat)
+	}
+	if typed, ok := strings.CutPrefix(s, "pin "); ok {
+		words := strings.Fields(typed)
+		if len(words) != 2 {
+			return fault(device.FaultFormat)
+		}
+		return device.Event{What: device.Entry, Number: words[0], PIN: device.PIN(words[1])}, true
 	}
 	medium, value, ok := strings.Cut(s, ":")
 	if !ok && len(s) == 10 {

@@ -25,6 +25,9 @@ func TestALineIsABadgeOrAKey(t *testing.T) {
 		"kind go-out":                    "key go-out",
 		"kind  in\n":                     "key in",
 		"kind lunch":                     "fault format",
+		"pin 000123 4711":                "entry 000123/4711",
+		"pin 000123":                     "fault format",
+		"pin 000123 4711 1":              "fault format",
 		"em:0A1B2C3D":                    "fault length",
 		"em:0A1B2C3D4":                   "fault format",
 		"uid:0A1B2C3D4E":                 "fault length",
@@ -47,6 +50,8 @@ func TestALineIsABadgeOrAKey(t *testing.T) {
 			got = fmt.Sprintf("card %s:%s %X/%d", ev.Medium, ev.Value, ev.Raw, ev.Bits)
 		case ev.What == device.Key:
 			got = "key " + ev.Key
+		case ev.What == device.Entry:
+			got = fmt.Sprintf("entry %s/%s", ev.Number, string(ev.PIN))
 		default:
 			got = fmt.Sprintf("%v %s", ev.What, ev.Fault)
 			if !ev.Try {
