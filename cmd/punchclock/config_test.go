@@ -305,7 +305,7 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false, 60, [2]int{22 * 60, 5 * 60}}); c.Kiosk != want {
 		t.Errorf("kiosk: %+v", c.Kiosk)
 	}
-	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Outbox.KeepYears != 5 || c.Indicator != (indicatorConfig{}) {
+	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Outbox.KeepYears != 5 || c.Indicator != (indicatorConfig{RelayPulse: time.Second}) {
 		t.Errorf("%+v %+v %+v", c.Clock, c.Outbox, c.Indicator)
 	}
 	if r := c.Readers[0]; r.Baud != 9600 || r.Dialect != "rdm6300" {

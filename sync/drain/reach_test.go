@@ -98,12 +98,13 @@ func TestReachGoesThroughTheProxyAndTellsItsFaultsApart(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		w.WriteHeader(http.StatusOK)
 		in, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			out.Close()
 			return
 		}
+		// Not before: the server would read on, and keep the first byte that comes.
+		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
 		go func() { io.Copy(out, in); out.Close() }()
 		io.Copy(in, out)
 		in.Close()
