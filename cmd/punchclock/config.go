@@ -69,6 +69,7 @@ type kioskConfig struct {
 	MaskNames       bool
 	Volume          int    // of the page's tones, 0 to 100
 	Night           [2]int // minutes since local midnight, from and to; equal: no night
+	Voices          string // folder of recordings, "" for none
 }
 
 type clockConfig struct {
@@ -376,6 +377,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	}
 	c.Device.read(root.table("device"), c)
 	c.Kiosk.read(root.table("kiosk"), have)
+	c.Kiosk.Voices = c.beside(c.Kiosk.Voices)
 	c.Clock.read(root.table("clock"))
 	c.Outbox.read(root.table("outbox"))
 	c.Badge.read(root.table("badge"))
@@ -455,6 +457,7 @@ func (v *kioskConfig) read(s *section, have inBuild) {
 	s.duration("kind_timeout", &v.KindTimeout, time.Second, 10*time.Minute)
 	s.boolean("mask_names", &v.MaskNames)
 	s.number("volume", &v.Volume, 0, 100)
+	s.text("voices", &v.Voices)
 	var night string
 	if s.text("night", &night) {
 		if hours, ok := parseNight(night); ok {
@@ -1608,6 +1611,7 @@ func (c *config) show(w io.Writer) error {
 	set("mask_names", c.Kiosk.MaskNames)
 	set("volume", c.Kiosk.Volume)
 	set("night", showNight(c.Kiosk.Night))
+	set("voices", c.Kiosk.Voices)
 	b.WriteString("\n[clock]\n")
 	set("trust", c.Clock.Trust)
 	b.WriteString("\n[outbox]\n")
@@ -1794,6 +1798,7 @@ kind_timeout     = "10s"            # 選了類別後多久恢復 a chosen kind 
 mask_names       = false            # true: 王○明
 volume           = 60               # 提示音量 of the page's tones, 0 (無聲 silent) to 100; at night a third
 night            = "22:00-05:00"    # 夜間無人時畫面變暗 the unused page dims, then is dark; "" = 不變暗 never
+voices           = ""               # 語音檔目錄 recordings said after the tone: zh-TW/in.ogg, en/not_stored.mp3 …; "" = 無 none
 
 [clock]
 trust = "auto"                      # auto: 對時前的打卡先保留 hold punches until the time is known; system: 信任系統時間

@@ -687,7 +687,7 @@ func (h *clockwork) newFace() (*web.Server, error) {
 		hosts = append(hosts, name, name+".local")
 	}
 	c := web.Config{ID: h.cfg.Device.ID, Name: h.cfg.Device.Name, Version: version, Language: k.Language, Location: h.cfg.Device.Timezone,
-		AllowRemote: k.AllowRemote, Hosts: hosts, Listen: k.Listen, Volume: k.Volume, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log}
+		AllowRemote: k.AllowRemote, Hosts: hosts, Listen: k.Listen, Volume: k.Volume, Voices: k.Voices, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log}
 	c.Night.From, c.Night.To = k.Night[0], k.Night[1]
 	return web.New(c)
 }

@@ -464,7 +464,7 @@ func TestBrowserSpeaksThePersonsLanguageOnTheKeypad(t *testing.T) {
 }
 
 // listener stands in for the sound device and writes down what is played.
-const listener = `window.played = [];
+const listener = `window.played = []; window.said = [];
 	window.AudioContext = class {
 		constructor() { this.state = "running"; this.currentTime = 0; this.destination = {}; }
 		resume() { return Promise.resolve(); }
@@ -473,6 +473,11 @@ const listener = `window.played = [];
 				played.push([tone.frequency.value, Math.round(tone.from * 1000), Math.round((t - tone.from) * 1000), loudest]);
 			} };
 			return tone;
+		}
+		decodeAudioData(bytes) { return Promise.resolve(new TextDecoder().decode(bytes)); }
+		createBufferSource() {
+			const word = { connect: (to) => to, stop: () => said.push("stop"), start: (t) => said.push(word.buffer + " after " + Math.round(t * 1000)) };
+			return word;
 		}
 		createGain() { return { gain: { setValueAtTime: () => {}, linearRampToValueAtTime: (v) => { if (v) loudest = v; } }, connect: (to) => to, disconnect: () => {} }; }
 	};
@@ -508,4 +513,37 @@ func TestBrowserSoundsEachOutcomeInARhythmOfItsOwn(t *testing.T) {
 		}
 		rhythms[rhythm] = r.Outcome + " " + r.Kind
 	}
+}
+
+func TestBrowserSaysWhatTheSiteHasRecordedInThePersonsLanguage(t *testing.T) {
+	ctx := browser(t)
+	dir := recordings(t, map[string]string{"zh-TW/in.ogg": "早安", "vi/in.mp3": "chào", "zh-TW/not_stored.wav": "未儲存"})
+	s, _ := build(t, func(c *web.Config) { c.Volume, c.Voices = 50, dir })
+	s.Show(ui.Screen{Clock: "synced"})
+	before(t, ctx, listener)
+	serve(t, ctx, s)
+	until(t, ctx, `document.getElementById("notice").textContent === "" && document.getElementById("date").textContent !== ""`)
+	time.Sleep(200 * time.Millisecond) // the stream is live
+	n := 0
+	say := func(r ui.Result, want string) {
+		t.Helper()
+		script(t, ctx, `said.length = 0; played.length = 0`)
+		n++
+		r.PunchID, r.Time, r.Clock = fmt.Sprint("word", n), time.Now(), "synced"
+		s.Result(r)
+		until(t, ctx, `played.length > 0`)
+		if want == "" {
+			time.Sleep(100 * time.Millisecond)
+			if got := value[string](t, ctx, `said.filter((x) => x !== "stop").join()`); got != "" {
+				t.Errorf("%+v: said %s", r, got)
+			}
+			return
+		}
+		until(t, ctx, `said.includes("`+want+`")`)
+	}
+	say(ui.Result{Outcome: "stored", Kind: "in"}, "早安 after 360")
+	say(ui.Result{Outcome: "stored", Kind: "in", Language: "vi"}, "chào after 360")
+	say(ui.Result{Outcome: "stored", Kind: "out"}, "")
+	say(ui.Result{Outcome: "stored", Kind: "in", Language: "th"}, "")
+	say(ui.Result{Outcome: "not_stored", Kind: "in"}, "未儲存 after 1320")
 }

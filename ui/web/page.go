@@ -124,6 +124,7 @@ type pageData struct {
 	Name    string
 	T       map[string]string
 	People  map[string]map[string]string
+	Voices  map[string]map[string]string
 	Now     string // the device's time in the form of the wire
 	Clock   string // the clock as it stands on the page, before the script runs
 	Seconds string
@@ -154,6 +155,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		Name:    s.cfg.Name,
 		T:       s.page.words,
 		People:  s.page.people,
+		Voices:  s.spoken,
 		Now:     s.stamp(now),
 		Clock:   now.Format("15:04"),
 		Seconds: now.Format(":05"),

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -303,4 +306,56 @@ func (c *counter) Read(b []byte) (int, error) {
 	c.left -= n
 	c.read.Add(int64(n))
 	return n, nil
+}
+
+// recordings writes a folder of them.
+func recordings(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestRecordingsAreServedByNameAndNothingBesideThem(t *testing.T) {
+	dir := recordings(t, map[string]string{"zh-TW/in.ogg": "早安", "en/OUT.ogg": "x", "en/out.MP3": "bye", "en/secret.txt": "x", "en/lunch.ogg": "x", "xx/in.ogg": "x", "in.ogg": "x"})
+	s, _ := build(t, func(c *web.Config) { c.Voices = dir })
+	for path, want := range map[string]string{"/voice/zh-TW/in.ogg": "audio/ogg", "/voice/en/out.mp3": "audio/mpeg"} {
+		if w := ask(s.Handler(), local("GET", path, "")); w.Code != 200 || w.Header().Get("Content-Type") != want || w.Body.Len() == 0 {
+			t.Errorf("%s: %d %v", path, w.Code, w.Header())
+		}
+	}
+	for _, path := range []string{"/voice/en/secret.txt", "/voice/en/lunch.ogg", "/voice/xx/in.ogg", "/voice/in.ogg", "/voice/", "/voice/en/../en/out.mp3", "/voice/en/OUT.ogg", "/voice/en/..%2f..%2fetc%2fpasswd"} {
+		if w := ask(s.Handler(), local("GET", path, "")); w.Code != 404 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	page := ask(s.Handler(), local("GET", "/", "")).Body.String()
+	if !strings.Contains(page, `{"en":{"out":"/voice/en/out.mp3"},"zh-TW":{"in":"/voice/zh-TW/in.ogg"}}`) {
+		t.Errorf("the page is told of other recordings: %s", regexp.MustCompile(`id="voices".*`).FindString(page))
+	}
+	// One that is too long is named in the log, and the page is there all the same.
+	recordings := recordings(t, map[string]string{"en/in.wav": strings.Repeat("x", 1<<20+1)})
+	var log strings.Builder
+	s, _ = build(t, func(c *web.Config) { c.Voices, c.Log = recordings, slog.New(slog.NewTextHandler(&log, nil)) })
+	if w := ask(s.Handler(), local("GET", "/", "")); w.Code != 200 || !strings.Contains(log.String(), "en/in.wav") {
+		t.Errorf("%d, log %s", w.Code, log.String())
+	}
+	s, _ = build(t, func(c *web.Config) { c.Voices = dir })
+	if err := os.Remove(filepath.Join(dir, "zh-TW", "in.ogg")); err != nil {
+		t.Fatal(err)
+	}
+	if w := ask(s.Handler(), local("GET", "/voice/zh-TW/in.ogg", "")); w.Code != 404 {
+		t.Errorf("a recording that was taken away: %d", w.Code)
+	}
+	s, _ = build(t, func(c *web.Config) { c.Voices = filepath.Join(dir, "nowhere") })
+	if page := ask(s.Handler(), local("GET", "/", "")).Body.String(); !strings.Contains(page, `id="voices" type="application/json">{}<`) {
+		t.Error("a folder that is not there holds something")
+	}
 }

@@ -8,6 +8,7 @@
 //	GET  /             the page, drawn on the server with the present state
 //	GET  /static/*     its style sheet, script and icon, with ETags
 //	GET  /status       the state of the device for a technician's phone; no names
+//	GET  /voice/*      the site's recordings of what is said after a tone
 //	GET  /qr.svg       the code on the page: the address of /status, or the state in words
 //	GET  /events       server-sent events, below
 //	POST /api/kind     {"kind":"go-out"} chooses the kind of the next tap
@@ -134,7 +135,10 @@ type Config struct {
 	// Volume is how loud the page's tones are, 0 to 100. Within Night, minutes of the
 	// local day, From before or after To, they have a third of it, and a page that
 	// nobody uses dims after a minute and is dark after ten. Equal ones: no night.
+	// Voices is a folder of recordings that are played after the tone, by language
+	// and word: zh-TW/in.ogg; "" for none.
 	Volume int
+	Voices string
 	Night  struct{ From, To int }
 
 	Backend Backend      // required
@@ -151,7 +155,10 @@ type Server struct {
 	hosts map[string]bool
 	files map[string]file
 	page  pageMaker
-	hub   hub
+
+	voices map[string]voice             // by path
+	spoken map[string]map[string]string // their paths, by language and word
+	hub    hub
 }
 
 var _ ui.Display = (*Server)(nil)
@@ -182,6 +189,9 @@ func New(cfg Config) (*Server, error) {
 	var err error
 	if s.files, err = loadFiles(); err != nil {
 		return nil, fmt.Errorf("kiosk page: %w", err)
+	}
+	if s.voices, s.spoken, err = loadVoices(cfg.Voices); err != nil {
+		cfg.Log.Error("the page says less than was recorded", "err", err) // and shows all the same
 	}
 	if s.page, err = newPageMaker(cfg, s.files); err != nil {
 		return nil, fmt.Errorf("kiosk page: %w", err)
@@ -224,6 +234,9 @@ func (s *Server) Handler() http.Handler {
 	}
 	if s.cfg.Metrics != nil {
 		routes["/metrics"] = route{http.MethodGet, s.cfg.Metrics.ServeHTTP}
+	}
+	for name, v := range s.voices {
+		routes[name] = route{http.MethodGet, v.serve}
 	}
 	for name, f := range s.files {
 		routes[name] = route{http.MethodGet, f.serve}

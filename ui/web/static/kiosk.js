@@ -235,7 +235,7 @@
 		drawOwn();
 		panel.hidden = false;
 		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(lang.startsWith("zh") ? "，" : ", "));
-		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome);
+		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome, lang);
 		hideAfter(2500);
 		if (mine) keepOwn();
 	}
@@ -346,10 +346,36 @@
 	}
 	addEventListener("pointerdown", unlock, { passive: true });
 	addEventListener("keydown", unlock);
-	function beep(name) {
+	// What the site has recorded, by language and word, is said after the tone.
+	const voices = JSON.parse(byId("voices").textContent), decoded = new Map();
+	let speaking = null, spokenTo = 0;
+	async function speakWord(url, after) {
+		const turn = ++spokenTo, from = audio.currentTime + after;
+		try {
+			if (speaking) speaking.stop();
+			speaking = null;
+			if (!url) return;
+			if (!decoded.has(url)) {
+				if (decoded.size >= 16) decoded.delete(decoded.keys().next().value);
+				decoded.set(url, await audio.decodeAudioData(await (await fetch(url)).arrayBuffer()));
+			}
+			if (turn !== spokenTo) return; // the next person has tapped
+			const word = audio.createBufferSource(), loud = audio.createGain();
+			word.buffer = decoded.get(url);
+			loud.gain.setValueAtTime(Math.min(1, 2 * volume), 0);
+			word.connect(loud).connect(audio.destination);
+			word.onended = () => loud.disconnect();
+			word.start(Math.max(from, audio.currentTime));
+			speaking = word;
+		} catch (_) { /* a recording that cannot be played is not said */ }
+	}
+	function beep(name, lang) {
 		try {
 			if (!audio || audio.state !== "running" || !volume) return;
-			for (const [hertz, start, length] of patterns[name] || []) {
+			const tones = patterns[name] || [];
+			const last = tones[tones.length - 1];
+			speakWord((voices[lang] || {})[name], last ? (last[1] + last[2] + 80) / 1000 : 0);
+			for (const [hertz, start, length] of tones) {
 				const t = audio.currentTime + start / 1000, end = t + length / 1000;
 				const tone = audio.createOscillator(), loud = audio.createGain();
 				tone.type = "triangle";
