@@ -381,7 +381,7 @@ func (r *checkup) groups() (out []group) {
 }
 
 var groupTitles = map[string]string{
-	"program": "punchclock", "config": "configuration", "state": "state directory", "gpio": "GPIO", "page": "page and screen",
+	"program": "punchclock", "daemon": "the clock", "config": "configuration", "state": "state directory", "gpio": "GPIO", "page": "page and screen",
 }
 
 //go:embed doctor.html

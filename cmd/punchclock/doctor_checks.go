@@ -32,8 +32,8 @@ func (p *patient) checks() (all []check) {
 	for _, d := range p.cfg.Destinations {
 		all = append(all, p.destinationChecks(d)...)
 	}
-	all = append(all, p.readerChecks()...)
 	all = append(all, p.gpioChecks()...)
+	all = append(all, p.readerChecks()...)
 	all = append(all, p.pageChecks()...)
 	return all
 }
@@ -239,7 +239,7 @@ func (p *patient) configChecks() []check {
 	if p.cfg != nil {
 		all = append(all, check{id: "config.secrets", parent: "config.valid", title: "secrets and certificates", run: p.secrets})
 	}
-	return append(all, check{id: "daemon", parent: "config.valid", title: "the clock", run: p.daemon})
+	return append(all, check{id: "daemon", parent: "config.valid", title: "program", run: p.daemon})
 }
 
 func (p *patient) configValid(context.Context) sight {
@@ -313,6 +313,21 @@ func (p *patient) secrets(context.Context) sight {
 		}
 		good++
 	}
+	authority := func(who, file string) {
+		if file == "" {
+			return
+		}
+		if err := checkPEM(file); err != nil {
+			bad = append(bad, fmt.Sprintf("%s: %v", who, err))
+			remedy = `name a file with certificates in PEM form, or write ca_file = ""`
+			return
+		}
+		good++
+	}
+	if r := p.cfg.Roster; r.TokenFile != "" {
+		look("roster", "token", r.TokenFile, false)
+	}
+	authority("roster", p.cfg.Roster.CAFile)
 	for _, d := range p.cfg.Destinations {
 		if d.secretWanted() {
 			look(d.Name, "secret", d.SecretFile, false)
@@ -320,14 +335,7 @@ func (p *patient) secrets(context.Context) sight {
 		if d.ProxyLoginFile != "" {
 			look(d.Name, "proxy login", d.ProxyLoginFile, true)
 		}
-		if d.CAFile != "" {
-			if err := checkPEM(d.CAFile); err != nil {
-				bad = append(bad, fmt.Sprintf("%s: %v", d.Name, err))
-				remedy = `name a file with certificates in PEM form, or write ca_file = ""`
-			} else {
-				good++
-			}
-		}
+		authority(d.Name, d.CAFile)
 	}
 	switch lines := strings.Join(slices.Concat(bad, closed, open), "\n"); {
 	case len(bad) > 0:

@@ -139,10 +139,23 @@ func (p *patient) outboxChain(ctx context.Context) sight {
 const oldRoster = 180 * 24 * time.Hour
 
 func (p *patient) rosterChecks() []check {
-	return []check{
+	all := []check{
 		{id: "roster.people", parent: "config.valid", title: "people", run: p.rosterPeople},
 		{id: "roster.badges", parent: "roster.people", title: "badges", run: p.rosterBadges},
 	}
+	if p.running != nil && p.running.Roster != nil {
+		all = append(all, check{id: "roster.source", title: "source", run: p.rosterSource})
+	}
+	return all
+}
+
+func (p *patient) rosterSource(context.Context) sight {
+	s := p.running.Roster
+	detail := fmt.Sprintf("%s, imported %s, looked at %s", s.Source, dash(s.Imported), dash(s.LookedAt))
+	if s.Problem != "" {
+		return fail("put it right at the source; until then the last good roster is in force", "%s\n%s", detail, s.Problem)
+	}
+	return ok("%s", detail)
 }
 
 const importRoster = "punchclock roster import people.csv"
@@ -328,8 +341,8 @@ func (p *patient) token(ctx context.Context, d destinationConfig) sight {
 	if sealed {
 		return unknown("systemctl start punchclock", "only systemd can open the secret")
 	}
-	if _, err := readSecret(path); errors.Is(err, fs.ErrPermission) {
-		return unknown(asRoot, "the secret may not be read by this account")
+	if _, err := readSecret(path); err != nil {
+		return unknown("", "not run: the secret cannot be read, see config.secrets")
 	}
 	var server atomic.Pointer[time.Duration]
 	o := p.clientOptions(d)
@@ -441,6 +454,9 @@ func (p *patient) readerChecks() (all []check) {
 	for _, r := range p.cfg.Readers {
 		id := "reader." + r.Name
 		last := ""
+		if len(r.lines()) > 0 {
+			last = "gpio.chip"
+		}
 		if r.Driver != "stdin" && (r.Port != "" || r.Driver == "evdev") {
 			all = append(all,
 				check{id: id + ".device", title: "device", run: func(context.Context) sight { _, f := p.readerDevice(r); return f }},
@@ -459,13 +475,13 @@ func (p *patient) readerChecks() (all []check) {
 // readerDevice finds the file of the reader's device.
 func (p *patient) readerDevice(r readerConfig) (path string, f sight) {
 	path = r.Port
-	gone := func(detail any) sight {
-		remedy := "plug it in; if it is, look for its name: ls -l /dev/serial/by-id /dev/input/by-id; dmesg | tail"
-		for prefix, switched := range map[string]string{"/dev/spidev": "dtparam=spi=on", "/dev/i2c-": "dtparam=i2c_arm=on"} {
-			if strings.HasPrefix(path, prefix) {
-				remedy = "switch the bus on with " + switched + " in /boot/firmware/config.txt, and restart the machine"
-			}
+	remedy := "plug it in; if it is, look for its name: ls -l /dev/serial/by-id /dev/input/by-id; dmesg | tail"
+	for prefix, overlay := range map[string]string{"/dev/spidev": "dtparam=spi=on", "/dev/i2c-": "dtparam=i2c_arm=on"} {
+		if strings.HasPrefix(path, prefix) {
+			remedy = "switch the bus on with " + overlay + " in /boot/firmware/config.txt, and restart the board"
 		}
+	}
+	gone := func(detail any) sight {
 		f := fail(remedy, "%v", detail)
 		f.missing = true
 		return f
@@ -486,6 +502,10 @@ func (p *patient) readerDevice(r readerConfig) (path string, f sight) {
 		return "", gone(err)
 	case n.mode&fs.ModeCharDevice == 0:
 		return "", fail("write the path of the reader's device, best one below /dev/serial/by-id", "%s is no device", path)
+	}
+	if active, _ := p.read("/sys/class/tty/console/active"); slices.Contains(strings.Fields(active), filepath.Base(n.real)) {
+		return "", fail("raspi-config, interface options, serial port: no login shell; or take console=… out of /boot/firmware/cmdline.txt, then restart the board",
+			"%s: the system's own console is on this line, and writes to the reader", path)
 	}
 	if n.real != path {
 		return path, ok("%s, now %s", path, n.real)
@@ -540,7 +560,9 @@ func (p *patient) readerListens(r readerConfig) sight {
 	total := uint64(0)
 	var faults []string
 	for word, n := range s.Faults {
-		if word != device.FaultRandom && word != device.FaultTwo && word != device.FaultLearned { // read well, and refused
+		switch word {
+		case device.FaultRandom, device.FaultTwo, device.FaultLearned, device.FaultPIN, device.FaultTries: // read well, and refused
+		default:
 			total += n
 		}
 		faults = append(faults, fmt.Sprintf("%d %s", n, word))
@@ -557,7 +579,7 @@ func (p *patient) readerListens(r readerConfig) sight {
 	return ok("%s", detail)
 }
 
-// Lamps, buzzer, relay: lines of a GPIO chip.
+// Lamps, buzzer, relay, readers on wires: lines of a GPIO chip.
 
 // gpioLine is a line that the configuration names.
 type gpioLine struct{ what, chip, pin string }
@@ -571,6 +593,9 @@ func (c *config) gpioLines() (lines []gpioLine) {
 	for _, r := range c.Readers {
 		for _, pin := range r.lines() {
 			lines = append(lines, gpioLine{what: "reader " + r.Name, chip: r.Chip, pin: pin})
+		}
+		if r.IRQ != "" {
+			lines = append(lines, gpioLine{what: "reader " + r.Name, pin: r.IRQ})
 		}
 	}
 	return lines
