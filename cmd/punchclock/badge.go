@@ -29,6 +29,7 @@ type badgeAnswer struct {
 	Readings []badgeReading `json:"readings"`
 	Employee string         `json:"employee_no,omitempty"` // whose tap it would be
 	Owners   []badgeOwner   `json:"owners"`                // everybody whose card it could be
+	Doubt    string         `json:"doubt,omitempty"`       // why this may be no card's number
 	Remedy   string         `json:"remedy,omitempty"`
 }
 
@@ -55,6 +56,7 @@ func (a *archive) look(b punch.Badge) badgeAnswer {
 	for _, r := range roster.Readings(b) {
 		out.Readings = append(out.Readings, badgeReading{string(r.Badge), r.As, string(r.Rule), inForce(r.Rule)})
 	}
+	out.Doubt = doubt(b)
 	if a.roster == nil {
 		out.Remedy = "no roster has been imported yet: punchclock roster import"
 		return out
@@ -83,6 +85,21 @@ func (a *archive) look(b punch.Badge) badgeAnswer {
 		out.Remedy = "write any one of the readings beside its owner in the roster"
 	}
 	return out
+}
+
+// doubt looks at the first byte of a short UID, which says what kind of number it is
+// (ISO 14443-3). A reader that reverses the bytes makes any number look so.
+func doubt(b punch.Badge) string {
+	if b.Medium() != "uid" || len(b.Value()) != 8 {
+		return ""
+	}
+	switch b.Value()[:2] {
+	case "08":
+		return "a UID that begins with 08 is made up for each tap, as phones do: tap it again, and if it differs give the person a card"
+	case "88":
+		return "a UID that begins with 88 is the beginning of a longer one: cards may share it; set the reader to send all seven bytes"
+	}
+	return ""
 }
 
 func (a *archive) serveBadge(w http.ResponseWriter, r *http.Request) {
@@ -329,8 +346,10 @@ func (b badgeAnswer) print(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Badge, r.As, same)
 	}
-	if b.Remedy != "" {
-		fmt.Fprintln(w, "\n"+b.Remedy)
+	for _, words := range []string{b.Doubt, b.Remedy} {
+		if words != "" {
+			fmt.Fprintln(w, "\n"+words)
+		}
 	}
 	return w.Flush()
 }

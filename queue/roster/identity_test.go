@@ -45,6 +45,7 @@ func TestOneCardIsOnePersonHoweverItIsRead(t *testing.T) {
 		readings string // all of them one card
 	}{
 		{nil, "em:06001259E3 dec:0025771006435 dec:025771006435"},
+		{nil, "em:01026F6C3A dec:004335823930 dec:0004335823930"},
 		{nil, "w34:18-23011 dec:0001202659 dec:00018,23011 uid:001259E3 w32:18-23011 w34:00018-23011"},
 		{nil, "w26:18-23011 dec:01202659 dec:018,23011 w24:18-23011 w26:018-23011"},
 		{[]Rule{Last4, Last3}, "em:06001259E3 dec:0025771006435"},
