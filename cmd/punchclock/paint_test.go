@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +109,57 @@ func TestPersonAtTheDoorSeesWhatBecameOfTheTap(t *testing.T) {
 	h.sees(ctx, `document.getElementById("notice").textContent === ""`)
 	h.tap(h.people[1])
 	h.sees(ctx, `!`+result+`.hidden && /員工2/.test(`+result+`.innerText)`)
+	h.stop()
+}
+
+// Ten minutes of it are the long form: DOOR_SECONDS=600.
+func TestFiveTapsASecondAreStoredAndShownInOrder(t *testing.T) {
+	span := 8
+	if s := os.Getenv("DOOR_SECONDS"); s != "" {
+		var err error
+		if span, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHouse(t, settings{people: 150, window: "0s"})
+	h.openClouds()
+	h.start()
+	ctx := h.browse("")
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`(() => {
+		window.seen = [];
+		new MutationObserver(() => {
+			const n = document.querySelector("#result .name").textContent;
+			if (n && !document.getElementById("result").hidden && seen[seen.length - 1] !== n) seen.push(n);
+		}).observe(document.getElementById("result"), {subtree: true, childList: true, characterData: true, attributes: true});
+		return true;
+	})()`)); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	beat := time.NewTicker(200 * time.Millisecond)
+	defer beat.Stop()
+	for i := range 5 * span {
+		<-beat.C
+		p := h.people[i%len(h.people)]
+		if r := h.tap(p); r.Outcome != "stored" || r.Seq != uint64(i+1) || r.Employee != p.number {
+			t.Fatalf("tap %d: %+v", i, r)
+		}
+		names = append(names, p.name)
+	}
+	h.sees(ctx, fmt.Sprintf("seen[seen.length - 1] === %q", names[len(names)-1]))
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("JSON.stringify(seen)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	if err := json.Unmarshal([]byte(text), &seen); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d taps, %d shown", len(names), len(seen))
+	if !slices.Equal(seen, names) {
+		t.Errorf("tapped %v\nshown  %v", names, seen)
+	}
+	h.delivered(60 * time.Second)
 	h.stop()
 }
 

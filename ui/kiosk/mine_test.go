@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"punchclock/queue/punch"
 	"punchclock/ui"
 )
@@ -270,6 +272,118 @@ func TestCorrectionIsAnsweredToWhoAskedAndRefusedToAnybodyElse(t *testing.T) {
 		r.stop()
 		if _, err := r.Correct(t.Context(), "test-000000000001", punch.Out); !errors.Is(err, ErrStopped) {
 			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
+// TestWhateverHappensACorrectionIsThePersonsOwnAndInTime taps, corrects at any moment
+// whatever anybody ever saw, lets appends fail in both ways and come back in any order.
+func TestWhateverHappensACorrectionIsThePersonsOwnAndInTime(t *testing.T) {
+	corrected := 0
+	defer func() {
+		if t.Logf("%d corrections", corrected); corrected == 0 && !t.Failed() {
+			t.Error("nothing was ever corrected: the test proves nothing")
+		}
+	}()
+	rapid.Check(t, func(rt *rapid.T) {
+		d := newDoor(rt, "2026-11-21 10:55:00", nil)
+		d.hold = true
+		asked := map[punch.Tap]*ui.Mine{}         // a correction under way, and the list it was asked from
+		toldAt := map[string]time.Duration{}      // when the first punch of a chain was told
+		superseded := map[uint64]int{}            // by acknowledged corrections
+		ids := []string{"test-000000000001", "x"} // whatever was seen
+		finish := func(i, fate int) {
+			id := d.waiting[i].id
+			n := len(d.answers)
+			d.finish(i, fate)
+			r := d.answers[n]
+			m, isFix := asked[id]
+			if isFix != (r.Supersedes != "") {
+				rt.Fatalf("answered %+v to a correction: %v", r, isFix)
+			}
+			if r.Outcome == "not_stored" {
+				return
+			}
+			p := d.medium[r.Seq-1]
+			if p.Kind.String() != r.Kind || p.Outcome.String() != r.Outcome {
+				rt.Fatalf("told %+v, stored %+v", r, p.Draft)
+			}
+			ids = append(ids, r.PunchID)
+			if !isFix {
+				if p.Supersedes != 0 {
+					rt.Fatalf("a tap made a correction: %+v", p.Draft)
+				}
+				if _, again := toldAt[r.PunchID]; !again {
+					toldAt[r.PunchID] = d.uptime
+				}
+				return
+			}
+			was := d.medium[p.Supersedes-1]
+			if string(was.ID) != m.Fix || was.Employee != p.Employee || m.Employee != p.Employee || was.Stamp != p.Stamp || was.Badge != p.Badge || was.Kind == p.Kind {
+				rt.Fatalf("%+v corrects %+v", p.Draft, was.Draft)
+			}
+			if superseded[was.Seq]++; superseded[was.Seq] > 1 {
+				rt.Fatalf("%s was corrected twice", was.ID)
+			}
+			corrected++
+			toldAt[r.PunchID] = toldAt[string(was.ID)] // the minute is that of the first
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"tap": func(rt *rapid.T) {
+				d.tap(rapid.SampledFrom([]punch.Badge{wang, wang2, li, anon}).Draw(rt, "card"))
+				d.wait(time.Millisecond)
+			},
+			"choose": func(rt *rapid.T) { d.choose(rapid.SampledFrom(punch.Kinds[:]).Draw(rt, "kind")) },
+			"wait": func(rt *rapid.T) {
+				d.wait(time.Duration(rapid.IntRange(0, 30_000).Draw(rt, "ms")) * time.Millisecond)
+			},
+			"append comes back": func(rt *rapid.T) {
+				if len(d.waiting) == 0 {
+					rt.Skip()
+				}
+				finish(rapid.IntRange(0, len(d.waiting)-1).Draw(rt, "which"), rapid.SampledFrom([]int{ok, ok, ok, lost, kept}).Draw(rt, "fate"))
+			},
+			"one person taps twice": func(rt *rapid.T) {
+				for range 2 {
+					d.tap(wang)
+					for len(d.waiting) > 0 {
+						finish(0, ok)
+					}
+					d.wait(time.Second)
+				}
+			},
+			"correct": func(rt *rapid.T) {
+				m := d.screen().Mine
+				id := rapid.SampledFrom(ids).Draw(rt, "punch")
+				if m != nil && m.Fix != "" && rapid.IntRange(0, 3).Draw(rt, "sensible") > 0 {
+					id = m.Fix
+				}
+				kind := rapid.SampledFrom(punch.Kinds[:]).Draw(rt, "kind")
+				if !d.correct(id, kind) {
+					return
+				}
+				if m == nil || m.Fix != id || m.FixKind == kind.String() {
+					rt.Fatalf("%s was corrected to %v while the screen showed %+v", id, kind, m)
+				}
+				if ago := d.uptime - toldAt[id]; ago >= fixFor {
+					rt.Fatalf("corrected after %v", ago)
+				}
+				asked[d.s.taps[len(d.s.taps)-1].id] = m
+			},
+			"": func(rt *rapid.T) {
+				if m := d.screen().Mine; m != nil {
+					last := d.answers[len(d.answers)-1]
+					if m.Employee == "" || last.Employee != m.Employee {
+						rt.Fatalf("%s's punches are shown after an answer to %q", m.Employee, last.Employee)
+					}
+				}
+			},
+		})
+		for len(d.waiting) > 0 {
+			finish(0, ok)
+		}
+		if len(d.s.taps) != 0 || len(d.s.fresh) > len(d.medium) {
+			rt.Fatalf("%d taps left, %d to be corrected", len(d.s.taps), len(d.s.fresh))
 		}
 	})
 }
