@@ -195,7 +195,7 @@ func (d *decoder) silence() (frame, bool) {
 		d.n, d.skip = 0, false
 		return frame{}, false
 	}
-	if d.ended && d.bad == "" {
+	if (d.ended || d.width > 0) && d.bad == "" { // a padded line has no length to be known by
 		d.bad = device.FaultTimeout
 	}
 	return d.line()

@@ -23,7 +23,8 @@
 //
 // A line ends with Enter or Tab, or, with readers that send neither, with 100 ms of
 // silence. Once a reader has ended a line with a key, silence no longer ends one: a
-// stalled USB bus must not cut ten digits down to the eight of another card.
+// stalled USB bus must not cut ten digits down to the eight of another card. It never
+// ends one of a reader that leaves leading zeros out: there any piece would be a card.
 //
 // # A person is no reader
 //

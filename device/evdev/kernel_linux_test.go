@@ -17,7 +17,8 @@ import (
 	"punchclock/device/devicetest"
 )
 
-var guest = devicetest.Machine{Modules: []string{"evdev", "uinput"}}
+// Two hours pass in the longest of these; the host may be busy.
+var guest = devicetest.Machine{Modules: []string{"evdev", "uinput"}, Within: 6 * time.Minute}
 
 // wall is where the tests' readers are plugged in and out.
 type wall struct {
