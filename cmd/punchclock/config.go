@@ -27,6 +27,7 @@ import (
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 	"punchclock/sync/signin"
+	"punchclock/ui/lcd"
 )
 
 // The configuration file is read in two passes over one set of bytes. The first
@@ -48,6 +49,7 @@ type config struct {
 	Badge        badgeConfig
 	Roster       rosterConfig
 	Indicator    indicatorConfig
+	Display      displayConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
 	Destinations []destinationConfig
@@ -93,6 +95,14 @@ type rosterConfig struct {
 	Encoding  string
 	TokenFile string // as written; "" where the address asks nobody who they are
 	CAFile    string // "", absolute, or beside the file
+}
+
+// displayConfig names a small display on the I²C bus.
+type displayConfig struct {
+	Driver        string // "" is none
+	Bus           string
+	Address       int // 0 looks at the usual ones
+	Columns, Rows int // hd44780
 }
 
 // indicatorConfig names output pins; "" is not wired.
@@ -250,6 +260,7 @@ func defaultConfig() *config {
 		},
 		Clock:     clockConfig{Trust: "auto"},
 		Indicator: indicatorConfig{RelayPulse: time.Second},
+		Display:   displayConfig{Bus: "/dev/i2c-1", Columns: 16, Rows: 2},
 		Outbox:    outboxConfig{ReserveMB: 64, KeepYears: 5},
 		Roster:    rosterConfig{Every: 15 * time.Minute, Encoding: "utf-8"},
 		Badge:     badgeConfig{SameCard: []roster.Rule{roster.Last4}},
@@ -383,6 +394,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	c.Badge.read(root.table("badge"))
 	c.Roster.read(root.table("roster"), c)
 	c.Indicator.read(root.table("indicator"))
+	c.Display.read(root.table("display"))
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
 	}
@@ -581,6 +593,27 @@ func (r readerConfig) reads() []int {
 func (v *indicatorConfig) pins() []indicatorPin {
 	return []indicatorPin{{"green", &v.Green}, {"red", &v.Red}, {"amber", &v.Amber}, {"blue", &v.Blue}, {"buzzer", &v.Buzzer}, {"relay", &v.Relay}}
 }
+
+func (v *displayConfig) read(s *section) {
+	var size string
+	s.oneOf("driver", &v.Driver, append([]string{""}, lcd.Drivers()...))
+	if s.text("bus", &v.Bus) && !busForm.MatchString(v.Bus) {
+		s.bad("bus", fmt.Sprintf("bus %q is no I²C bus", v.Bus), `write for example "/dev/i2c-1"`)
+	}
+	s.number("address", &v.Address, 0, 0x77)
+	if s.oneOf("size", &size, displaySizes) {
+		fmt.Sscanf(size, "%dx%d", &v.Columns, &v.Rows)
+		if v.Driver != "hd44780" {
+			s.bad("size", "size is for an hd44780", "leave it out: the others have 128x64 dots")
+		}
+	}
+	s.done()
+}
+
+var (
+	busForm      = regexp.MustCompile(`^/dev/i2c-[0-9]{1,3}$`)
+	displaySizes = []string{"16x2", "20x4", "16x4", "20x2"}
+)
 
 func (v *indicatorConfig) read(s *section) {
 	used := map[string]string{}
@@ -1643,6 +1676,15 @@ func (c *config) show(w io.Writer) error {
 	}
 	list("active_low", low)
 	set("relay_pulse", c.Indicator.RelayPulse)
+	b.WriteString("\n[display]\n")
+	set("driver", c.Display.Driver)
+	if c.Display.Driver != "" {
+		set("bus", c.Display.Bus)
+		set("address", c.Display.Address)
+	}
+	if c.Display.Driver == "hd44780" {
+		set("size", fmt.Sprintf("%dx%d", c.Display.Columns, c.Display.Rows))
+	}
 	for _, s := range c.Schedule {
 		b.WriteString("\n[[schedule]]\n")
 		set("from", fmt.Sprintf("%02d:%02d", s.From/60, s.From%60))
@@ -1828,6 +1870,12 @@ buzzer     = "GPIO18"
 relay      = ""
 active_low = []                     # 低電位動作的輸出 outputs that are on at the low level, often ["relay"]; true: all of them
 relay_pulse = "1s"                  # 門鎖繼電器動作多久 how long the relay is on for a stored punch, 0.2 to 10 s
+
+[display]                           # I²C 小螢幕 a small display, for a site without a screen
+driver  = ""                        # ssd1306, sh1106 (128x64 OLED, 中文), hd44780 (LCD 16x2, 20x4, 僅英數 no Chinese); "" = 無 none
+bus     = "/dev/i2c-1"
+address = 0                         # 0: 自動 look at the usual addresses; or 0x3C
+# size  = "16x2"                    # hd44780: 16x2, 20x4, 16x4, 20x2
 
 # 依時間預設類別，先符合者優先。 Default kind by local time, the first that matches wins.
 # in 上班 · out 下班 · go-out 外出 · return 外歸

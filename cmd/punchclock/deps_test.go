@@ -86,6 +86,7 @@ var libraries = map[string][]string{
 var testMay = []string{
 	"pgregory.net/rapid", "github.com/creack/pty", "github.com/rogpeppe/go-internal", "github.com/chromedp", "golang.org/x/sys",
 	"go.bug.st/serial", "go.etcd.io/bbolt", "periph.io/x/conn", "golang.org/x/sync",
+	"golang.org/x/image", "golang.org/x/text",
 	"device/devicetest", "sync/drain/draintest", "sync/sandbox", "queue/punch", "device", "ui", "ui/text",
 }
 

@@ -33,6 +33,8 @@ import (
 	"punchclock/ui"
 	"punchclock/ui/indicator"
 	"punchclock/ui/kiosk"
+	"punchclock/ui/lcd"
+	"punchclock/ui/text"
 	"punchclock/ui/web"
 )
 
@@ -135,7 +137,11 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		lamp = nil
 	}
 	h.lamp = lamp
-	h.kiosk = h.newKiosk(face, lamp)
+	small, err := h.newSmallFace()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	h.kiosk = h.newKiosk(face, small, lamp)
 	for _, d := range cfg.Destinations {
 		h.workers = append(h.workers, h.newWorker(d))
 	}
@@ -188,6 +194,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	}
 	if lamp != nil {
 		house.Go(func() error { return lamp.Run(rest) })
+	}
+	if small != nil {
+		house.Go(func() error { return small.Run(rest) })
 	}
 	for _, w := range h.workers {
 		house.Go(func() error { return w.Run(rest) })
@@ -286,7 +295,7 @@ func (c *config) destinationNames() (names []string) {
 	return names
 }
 
-func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk.Kiosk {
+func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, lamp *indicator.Indicator) *kiosk.Kiosk {
 	c := kiosk.Config{Location: h.cfg.Device.Timezone, DuplicateWindow: h.cfg.Kiosk.DuplicateWindow, KindTimeout: h.cfg.Kiosk.KindTimeout,
 		MaskNames: h.cfg.Kiosk.MaskNames, DefaultLanguage: h.cfg.Kiosk.Language}
 	for _, s := range h.cfg.Schedule {
@@ -305,6 +314,9 @@ func (h *clockwork) newKiosk(face *web.Server, lamp *indicator.Indicator) *kiosk
 	}
 	if face != nil {
 		p.Displays = append(p.Displays, face)
+	}
+	if small != nil {
+		p.Displays = append(p.Displays, small)
 	}
 	if lamp != nil {
 		p.Sounders = append(p.Sounders, lamp)
@@ -673,6 +685,23 @@ func pokeOnChange(ctx context.Context, b *queue.Outbox, face *web.Server) error 
 			face.Poke()
 		}
 	}
+}
+
+// newSmallFace builds the display on the I²C bus, nil where there is none.
+func (h *clockwork) newSmallFace() (*lcd.Face, error) {
+	c := h.cfg.Display
+	if c.Driver == "" {
+		return nil, nil
+	}
+	return lcd.New(lcd.Config{Driver: c.Driver, Bus: c.Bus, Address: uint16(c.Address), Columns: c.Columns, Rows: c.Rows,
+		Language: h.cfg.Kiosk.Language, Location: h.cfg.Device.Timezone, Logger: h.log, Line: func(words text.Catalog) string {
+			var most uint64
+			var oldest time.Duration
+			for _, d := range h.outbox.Stats().Destinations {
+				most, oldest = max(most, d.Pending), max(oldest, d.Oldest)
+			}
+			return words.Pending(int(most), oldest)
+		}})
 }
 
 // newFace builds the kiosk page, nil where the configuration turns it off.
