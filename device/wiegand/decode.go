@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"punchclock/device"
@@ -88,6 +89,8 @@ func CheckFormats(names []string) error {
 	return err
 }
 
+func list() string { return `"` + strings.Join(Formats(), `", "`) + `"` }
+
 func pickFormats(names []string) (picked []*format, err error) {
 	have := map[string]bool{}
 	for _, name := range names {
@@ -99,7 +102,7 @@ func pickFormats(names []string) (picked []*format, err error) {
 		}
 		switch {
 		case found == nil:
-			return nil, fmt.Errorf("format %q is not known: use %q", name, Formats())
+			return nil, fmt.Errorf("format %q is not known: use %s", name, list())
 		case have[name]:
 			return nil, fmt.Errorf("format %q is there twice: write it once", name)
 		}
@@ -108,7 +111,7 @@ func pickFormats(names []string) (picked []*format, err error) {
 	}
 	switch {
 	case len(picked) == 0:
-		return nil, fmt.Errorf("no format: use some of %q", Formats())
+		return nil, fmt.Errorf("no format: use some of %s", list())
 	case have["h10302"] && have["h10304"]:
 		return nil, fmt.Errorf(`"h10302" and "h10304" have the same bits: write the one that the cards were ordered as`)
 	case have["24"] && have["26"], have["32"] && have["34"]:

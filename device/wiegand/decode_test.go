@@ -52,7 +52,7 @@ func TestFramesOfDataSheetsAndOfRealCards(t *testing.T) {
 		{devicetest.Wiegand("%028b", 1), "30", "w30:1"},
 		{fmt.Sprintf("%08b%016b", 123, 45678), "24", "w24:123-45678"},
 		{fmt.Sprintf("%016b%016b", 0x60F7, 0xAA6C), "32", "w32:24823-43628"},
-		{devicetest.Wiegand("%035b", 1<<35-1), "h10302", "w37:34359738367"},
+		{devicetest.Wiegand("%035b", uint64(1<<35-1)), "h10302", "w37:34359738367"},
 		{devicetest.Wiegand("%016b%019b", 65535, 524287), "h10304", "w37:65535-524287"},
 	} {
 		c, fault, why := decode(of(tc.bits), pick(t, tc.format))

@@ -70,7 +70,7 @@ func (g *gpio) open(chip string) error {
 	if strings.HasPrefix(chip, "/") {
 		real, err := filepath.EvalSymlinks(chip)
 		if err != nil {
-			return openError(err)
+			return fmt.Errorf("chip %s: %w", chip, openError(err))
 		}
 		chip, folder = real, filepath.Dir(real)
 	}
