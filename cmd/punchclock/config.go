@@ -24,6 +24,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"punchclock/device/wiegand"
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 	"punchclock/sync/signin"
@@ -145,9 +146,15 @@ type readerConfig struct {
 	Link string // pn532: hsu, i2c or spi
 	IRQ  string // pn532: a line of the header, "" for none
 
-	Chip          string   // keypad: label or path, "" is the header's
+	Chip          string   // keypad, wiegand: label or path, "" is the header's
 	Rows, Columns []string // keypad
 	Keys          string   // keypad
+
+	D0, D1  string        // wiegand
+	Formats []string      // wiegand
+	Keypad  string        // wiegand: how its keys are sent, "" for none
+	Enter   string        // wiegand
+	Gap     time.Duration // wiegand
 
 	at, atIRQ mark
 }
@@ -278,6 +285,8 @@ func defaultReader(driver string) readerConfig {
 		return readerConfig{Driver: driver, Port: "/dev/spidev0.0"}
 	case "pn532":
 		return readerConfig{Driver: driver, Link: "hsu"}
+	case "wiegand":
+		return readerConfig{Driver: driver, Formats: wiegand.DefaultFormats(), Enter: "#", Gap: 30 * time.Millisecond}
 	}
 	return readerConfig{Driver: driver}
 }
@@ -572,6 +581,9 @@ func (c *config) cards() roster.Cards {
 
 // reads is how many bytes of a card a reader may tell.
 func (r readerConfig) reads() []int {
+	if r.Driver == "wiegand" {
+		return wiegandReads(r.Formats)
+	}
 	switch r.Driver + " " + r.Dialect {
 	case "serial rdm6300", "serial id12la", "serial idteck", "serial parallax":
 		return []int{5}
@@ -721,6 +733,8 @@ func readReader(s *section, have inBuild, c *config) readerConfig {
 		v.readPN532(s, c)
 	case "keypad":
 		v.readKeypad(s)
+	case "wiegand":
+		v.readWiegand(s)
 	}
 	s.done()
 	return v
@@ -1702,6 +1716,7 @@ func (c *config) show(w io.Writer) error {
 		}
 		r.showKeys(set, list)
 		r.showCards(set)
+		r.showWiegand(set, list)
 	}
 	for _, v := range c.Destinations {
 		b.WriteString("\n[[destination]]\n")
@@ -1775,6 +1790,8 @@ dialect = "rdm6300"                 # 讀卡機送出的格式 what it sends: rd
 		return examplePN532
 	case "keypad":
 		return exampleKeypad
+	case "wiegand":
+		return exampleWiegand
 	case "stdin":
 		return `[[reader]]
 name    = "desk"

@@ -120,7 +120,13 @@ func (s *section) texts(key, example string) (list []string, ok bool) {
 
 // lines lists the GPIO lines that a reader takes.
 func (v readerConfig) lines() (names []string) {
-	return slices.Concat(v.Rows, v.Columns)
+	names = slices.Concat(v.Rows, v.Columns)
+	for _, pin := range []string{v.D0, v.D1} {
+		if pin != "" {
+			names = append(names, pin)
+		}
+	}
+	return names
 }
 
 // linesTwice finds a line of the header that two are wired to.

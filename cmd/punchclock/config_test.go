@@ -442,6 +442,49 @@ func TestShowReadsBackTheSame(t *testing.T) {
 	}
 }
 
+func TestWiegandReadersAreToldWhatIsWrong(t *testing.T) {
+	reader := func(more string) string { return "[[reader]]\nname = \"gate\"\ndriver = \"wiegand\"\n" + more }
+	wires := "d0 = \"GPIO17\"\nd1 = \"pin 12\"\n"
+	for _, tc := range []struct {
+		text string
+		want []string
+	}{
+		{reader(""), []string{
+			`f:3:3: a Wiegand reader needs the line of its wire d0; write d0 = "GPIO17", or the pin of the header as "pin 11"`,
+			`f:3:3: a Wiegand reader needs the line of its wire d1; write d1 = "GPIO18", or the pin of the header as "pin 11"`,
+		}},
+		{reader("d0 = 17\nd1 = \"pin 6\"\n"), []string{
+			`f:6:6: d0 = 17 may be a line or a pin of the header; write d0 = "GPIO17" or "pin 17"`,
+			`f:7:6: d1: "pin 6" of the header is supply or ground: write for example "pin 11", which is GPIO17; each wire has a line of its own, for example "GPIO18"`,
+		}},
+		{reader("d0 = \"GPIO18\"\nd1 = \"pin 12\"\n"), []string{`f:7:6: pin 12 is already the line of d0; give each wire a line of its own`}},
+		{reader(wires + "formats = [\"26\", \"24\"]\nkeypad = \"4bit\"\nenter = \"E\"\ngap = \"5ms\"\nbaud = 9600\n"), []string{
+			`f:8:1: formats: "24" and "32" are "26" and "34" without their checks: two lost bits would make another card; write what this reader sends; for example formats = ["26", "34"], or leave it out`,
+			`f:9:10: keypad "4bit" is not known; did you mean "4-bit"?`,
+			`f:10:9: enter "E" is not known; did you mean "#"?`,
+			`f:11:7: reader.gap = "5ms" is out of range; write "22ms" to "60ms"`,
+			`f:12:1: unknown key "baud" in [[reader]]; write one of: name, driver, chip, d0, d1, formats, keypad, enter, gap`,
+		}},
+		{reader(wires+"formats = []\n") + "[indicator]\nred = \"GPIO18\"\n", []string{
+			`f:4:8: pin 12 of reader "gate" is already the line of the indicator's red; wire one of them to another line`,
+			`f:8:1: formats: no format: use some of "26", "30", "34", "h10304", "h10302", "24", "32"; for example formats = ["26", "34"], or leave it out`,
+		}},
+	} {
+		_, err := parseConfig("f", []byte(top+tc.text), built())
+		if err == nil || err.Error() != strings.Join(tc.want, "\n") {
+			t.Errorf("%s\n%v\nwant\n%s", tc.text, err, strings.Join(tc.want, "\n"))
+		}
+	}
+	c, err := parseConfig("f", []byte(top+reader(wires+"formats = [\"34\", \"h10302\"]\n")), built())
+	if err != nil || !reflect.DeepEqual(c.cards().Reads, []int{4}) {
+		t.Fatalf("%v %v", c, err)
+	}
+	again, err := parseConfig(c.path, []byte(show(t, c)), built())
+	if err != nil || !reflect.DeepEqual(c.withoutMarks(), again.withoutMarks()) {
+		t.Errorf("%v\n%s", err, show(t, c))
+	}
+}
+
 func TestEveryDriverHasAnExampleThatPasses(t *testing.T) {
 	for _, driver := range built().readers {
 		example := exampleReader(driver)
@@ -477,7 +520,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 			t.Errorf("line of %d characters: %s", w, line)
 		}
 	}
-	if exampleReader("wiegand") != "" || exampleDestination("feishu") != "" {
+	if exampleReader("barcode") != "" || exampleDestination("feishu") != "" {
 		t.Error("an example of a driver that is not there")
 	}
 }

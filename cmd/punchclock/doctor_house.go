@@ -621,7 +621,7 @@ func (p *patient) gpioChip(lines []gpioLine) ([]wiegand.Chip, sight) {
 	chips, err := p.chips()
 	switch {
 	case errors.Is(err, device.ErrMissing):
-		f := fail("lamps and Wiegand readers need a Raspberry Pi: take them out of the configuration, or put it on one", "%v", err)
+		f := fail("lamps, keypads and Wiegand readers need a Raspberry Pi: take them out of the configuration, or put it on one", "%v", err)
 		f.missing = true
 		return nil, f
 	case errors.Is(err, fs.ErrPermission):
@@ -664,6 +664,11 @@ func (l gpioLine) in(chips []wiegand.Chip) (wiegand.ChipLine, error) {
 	n, err := device.ParsePin(l.chip, l.pin)
 	if err != nil {
 		return wiegand.ChipLine{}, err
+	}
+	if strings.HasPrefix(l.chip, "/") { // else it is a label
+		if real, err := filepath.EvalSymlinks(l.chip); err == nil {
+			l.chip = real
+		}
 	}
 	for _, c := range chips {
 		if (l.chip == "" && c.Header() || l.chip != "" && (l.chip == c.Label || l.chip == c.Path)) && n < len(c.Lines) {

@@ -16,6 +16,7 @@ import (
 	"punchclock/device/pn532"
 	"punchclock/device/serialport"
 	"punchclock/device/stdin"
+	"punchclock/device/wiegand"
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
 	"punchclock/sync/feishu"
@@ -42,6 +43,9 @@ var readerDrivers = map[string]func(readerConfig, readerParts) (device.Reader, e
 	},
 	"keypad": func(c readerConfig, p readerParts) (device.Reader, error) {
 		return keypad.New(keypad.Config{Name: c.Name, Chip: c.Chip, Rows: c.Rows, Columns: c.Columns, Keys: c.Keys, Logger: p.log})
+	},
+	"wiegand": func(c readerConfig, p readerParts) (device.Reader, error) {
+		return wiegand.New(wiegand.Config{Name: c.Name, Chip: c.Chip, D0: c.D0, D1: c.D1, Formats: c.Formats, Keypad: c.Keypad, Enter: c.Enter, Gap: c.Gap, Logger: p.log})
 	},
 	"stdin": func(c readerConfig, p readerParts) (device.Reader, error) { return stdin.New(c.Name, p.stdin), nil },
 }
