@@ -718,3 +718,16 @@ func TestEveryFieldOfAPersonIsAColumn(t *testing.T) {
 		t.Errorf("%d fields, %d columns", n, len(columns))
 	}
 }
+
+func TestCountsTellWhoCannotPunchAndNameNobody(t *testing.T) {
+	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
+	if c := r.Counts(); c.People != 0 || c.Active != 0 {
+		t.Errorf("%+v", c)
+	}
+	thai, other := row("3", "C"), row("5", "E", "em:0000000005")
+	thai.Language, other.Language = "th", "en"
+	replace(t, r, row("1", "A", "em:0000000001"), withPIN(row("2", "B"), "4711"), thai, left(row("4", "D")), other)
+	if c := fmt.Sprintf("%+v", r.Counts()); c != "{People:5 Active:4 NoBadge:2 NoMeans:1 Clashes:0 Languages:[en th]}" {
+		t.Errorf("%s", c)
+	}
+}

@@ -988,3 +988,31 @@ func TestSigninSurvivesEverythingADestinationMust(t *testing.T) {
 		})
 	}
 }
+
+func TestACheckLogsInOnceAndPunchesForNobody(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		for range 2 { // the second time there is a token
+			if err := d.client.Check(d.t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := d.made(); got != "L" {
+			t.Errorf("calls %q", got)
+		}
+		d.client.Reset()
+		d.secret = "another"
+		for range 2 { // the second time it is not tried
+			var denied *token.Denied
+			if err := d.client.Check(d.t.Context()); !errors.As(err, &denied) || denied.State != token.AuthFailed || strings.Contains(err.Error(), d.secret) {
+				t.Errorf("a wrong password: %v", err)
+			}
+		}
+		if got := d.made(); got != "LL" {
+			t.Errorf("calls %q: a refused password is tried once", got)
+		}
+		off, err := New(Config{})
+		if err != nil || off.Check(d.t.Context()) != nil {
+			t.Errorf("off: %v", err)
+		}
+	})
+}

@@ -972,3 +972,22 @@ func TestTransferCardSurvivesEverythingADestinationMust(t *testing.T) {
 		}
 	}})
 }
+
+func TestACheckAsksForATokenAndSendsNoPunch(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		for range 2 { // the second time there is one
+			if err := d.client.Check(d.t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(d.tokenRq) != 1 || len(d.bodies) != 0 {
+			t.Errorf("%d token calls, %d with punches", len(d.tokenRq), len(d.bodies))
+		}
+		d.client.Reset()
+		d.secret = "another"
+		var denied *token.Denied
+		if err := d.client.Check(d.t.Context()); !errors.As(err, &denied) || denied.State != token.AuthFailed || strings.Contains(err.Error(), d.secret) {
+			t.Errorf("a wrong secret: %v", err)
+		}
+	})
+}
