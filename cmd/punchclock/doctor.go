@@ -282,7 +282,6 @@ func doctorCommand(t *tool) *cobra.Command {
 func (t *tool) doctor(ctx context.Context, m *machine) *checkup {
 	p := &patient{machine: m, path: t.configPath}
 	p.ask(ctx)
-	defer p.leave()
 	r := &checkup{Schema: doctorSchema, Version: version, At: m.now().Format(milliLayout)}
 	if p.cfg != nil {
 		r.Device = p.cfg.Device.ID

@@ -130,7 +130,8 @@ const supplyRemedy = "use the board's own supply and a short, thick cable; take 
 // power asks the firmware, which remembers since boot, and the kernel's own sensor.
 func (p *patient) power(ctx context.Context) sight {
 	bits, source := uint64(0), ""
-	for _, file := range []string{"/sys/devices/platform/soc/soc:firmware/get_throttled", "/sys/devices/platform/axi/axi:firmware/get_throttled", "/sys/devices/platform/firmware/get_throttled"} {
+	// soc:firmware on a Raspberry Pi 4, axi:firmware on a 5.
+	for _, file := range append(p.glob("/sys/devices/platform/*/*firmware/get_throttled"), p.glob("/sys/devices/platform/*firmware/get_throttled")...) {
 		if s, found := p.read(file); found {
 			if v, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 32); err == nil {
 				bits, source = v, "firmware"
@@ -685,7 +686,10 @@ func skewed(d time.Duration) sight {
 	return warn("one of the two is wrong: look at the time server, then at the battery clock (is it in local time?)", "a far side's clock is %v %s this one", roughly(d.Abs()), way)
 }
 
-func (p *patient) rtc(context.Context) sight {
+// emptyCell is a voltage that no cell has which still keeps a clock going.
+const emptyCell = 2.0
+
+func (p *patient) rtc(ctx context.Context) sight {
 	found := p.glob("/sys/class/rtc/rtc*/name")
 	if len(found) == 0 {
 		if _, isPi := p.raspberry(); !isPi {
@@ -711,6 +715,16 @@ func (p *patient) rtc(context.Context) sight {
 	state, _, cerr := p.reading()
 	if off := time.Unix(says, 0).Sub(p.now()); cerr == nil && state == "synced" && off.Abs() > farApart {
 		return warn("set it: hwclock --systohc --utc; if that does not last, change its battery", "%s is off by %v", name, roughly(off.Abs()))
+	}
+	// A Raspberry Pi 5 has a clock of its own, and a socket for a cell, which is empty
+	// when it is sold. It runs all the same until the power goes.
+	if tool, err := p.find("vcgencmd"); err == nil && strings.Contains(name, "rpi") {
+		text, err := p.output(ctx, tool, "pmic_read_adc", "BATT_V")
+		_, v, found := strings.Cut(strings.TrimSpace(text), "=")
+		volts, perr := strconv.ParseFloat(strings.TrimSuffix(v, "V"), 64)
+		if err == nil && found && perr == nil && volts < emptyCell {
+			return warn("plug a cell for the Raspberry Pi 5's clock into its socket", "%s runs, with a cell of %.1f V: after a power cut without network, punches are stored and held", name, volts)
+		}
 	}
 	if _, isPi := p.raspberry(); !set && isPi {
 		return warn("remove fake-hwclock, and use a kernel whose driver for it is built in or in the initramfs", "%s runs, and did not set the time at the start: after a power cut without network punches are held", name)

@@ -95,19 +95,27 @@ func (p *patient) outboxMirror(context.Context) sight {
 	return ok("%d punches behind", m.Behind)
 }
 
-const chainLimit = 20 * time.Second
+const (
+	chainLimit = 20 * time.Second
+	aloneLimit = 5 * time.Second // a clock that starts meanwhile has to wait for its files
+)
 
 // outboxChain walks as far as it comes in its time.
 func (p *patient) outboxChain(ctx context.Context) sight {
-	if p.client == nil {
+	if p.walk == nil {
 		return unknown("", "nobody could be asked")
 	}
-	ctx, cancel := context.WithTimeout(ctx, chainLimit)
+	limit := chainLimit
+	if p.alone() {
+		limit = aloneLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	body, err := p.client.do(ctx, "GET", "/verify", nil, nil)
+	body, end, err := p.walk(ctx)
 	if err != nil {
 		return unknown("punchclock verify", "%v", err)
 	}
+	defer end()
 	defer body.Close()
 	var done, most uint64
 	for d := json.NewDecoder(body); ; {
@@ -117,7 +125,7 @@ func (p *patient) outboxChain(ctx context.Context) sight {
 			case ctx.Err() == nil:
 				return unknown("punchclock verify", "the walk was cut off: %s", cmp.Or(l.Error, fmt.Sprint(err)))
 			case done == 0:
-				return unknown("punchclock verify", "it takes longer than %v", chainLimit)
+				return unknown("punchclock verify", "it takes longer than %v", limit)
 			}
 			return ok("the first %d of %d records are what was written; all of them: punchclock verify", done, most)
 		}
@@ -173,7 +181,7 @@ func (p *patient) rosterPeople(context.Context) sight {
 		return unknown(asRoot, "%v", p.rosterErr)
 	case p.rosterErr != nil && p.alone():
 		return fail("systemctl start punchclock sets it aside; then: "+importRoster, "%v", p.rosterErr)
-	case p.holds == nil && p.client == nil:
+	case p.holds == nil && p.running == nil && !errors.Is(p.daemonErr, errNoDaemon):
 		return unknown(asRoot, "the clock was not asked, and it has the file")
 	case p.holds == nil:
 		return unknown("systemctl restart punchclock", "the clock did not tell: %v", p.holdsErr)

@@ -41,6 +41,7 @@ type machine struct {
 	probe    func(ctx context.Context, dir string, n int) ([]time.Duration, error)
 	node     func(path string) (node, error)
 	account  func(uid int) login
+	named    func(name string) (login, bool)
 	group    func(gid int) string
 	lookup   func(ctx context.Context, host string) ([]string, error)
 	reach    func(ctx context.Context, o drain.ClientOptions, address string) (drain.Reached, error)
@@ -71,12 +72,13 @@ type login struct {
 	uid    int
 	name   string // its number where it has none
 	groups []int
+	more   []string // groups by name
 }
 
 func thisMachine() *machine {
 	return &machine{
 		root: "/", uid: os.Geteuid(), now: time.Now,
-		find: exec.LookPath, output: output, space: spaceOf, probe: probeSync, node: nodeOf, account: accountOf, group: groupOf,
+		find: exec.LookPath, output: output, space: spaceOf, probe: probeSync, node: nodeOf, account: accountOf, named: accountNamed, group: groupOf,
 		lookup: net.DefaultResolver.LookupHost, reach: drain.Reach, page: getPage, listen: tryListen,
 		chips: wiegand.Chips, keyboard: evdev.Find,
 		port: func(path string, baud int) error {
@@ -133,7 +135,7 @@ func spaceOf(dir string) (space, error) {
 
 const (
 	probeRecord = 152     // bytes of a punch with its key, at most
-	probeAhead  = 1 << 20 // bytes written before the first probe
+	probeAhead  = 1 << 16 // bytes written before the first probe; no more, for a tap may wait for them
 )
 
 // probeSync times what no punch can be faster than: a record written into a file that
@@ -191,12 +193,24 @@ func nodeOf(path string) (node, error) {
 }
 
 func accountOf(uid int) login {
-	a := login{uid: uid, name: strconv.Itoa(uid)}
-	u, err := user.LookupId(a.name)
+	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
-		return a
+		return login{uid: uid, name: strconv.Itoa(uid)}
 	}
-	a.name = u.Username
+	return loginOf(uid, u)
+}
+
+func accountNamed(name string) (login, bool) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return login{}, false
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	return loginOf(uid, u), err == nil
+}
+
+func loginOf(uid int, u *user.User) login {
+	a := login{uid: uid, name: u.Username}
 	ids, _ := u.GroupIds() // none that we could learn of
 	for _, id := range ids {
 		if gid, err := strconv.Atoi(id); err == nil {
@@ -224,7 +238,7 @@ func (m *machine) mayUse(a login, n node) bool {
 		return true
 	case a.uid == n.uid:
 		return perm&0o600 == 0o600
-	case slices.Contains(a.groups, n.gid):
+	case slices.Contains(a.groups, n.gid), slices.Contains(a.more, m.group(n.gid)):
 		return perm&0o060 == 0o060
 	}
 	return perm&0o006 == 0o006

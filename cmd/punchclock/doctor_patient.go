@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,7 +28,6 @@ type patient struct {
 	unitPath string
 
 	heard
-	close func()
 }
 
 // heard is what the daemon says, or the files where none runs.
@@ -35,11 +35,14 @@ type heard struct {
 	daemonErr error   // errNoDaemon where none runs; nil where one answers
 	running   *status // nil where none answers
 
-	client    *controlClient // to the daemon or to the files; nil where neither
-	outboxErr error          // of the files; fs.ErrNotExist before the first start
-	rosterErr error          // the same
-	holds     *holdings      // nil where nobody could say
+	outboxErr error     // of the files; fs.ErrNotExist before the first start
+	rosterErr error     // the same
+	holds     *holdings // nil where nobody could say
 	holdsErr  error
+
+	// walk asks for a walk along the chain, see GET /verify; nil where nobody can be
+	// asked. done ends it.
+	walk func(ctx context.Context) (body io.ReadCloser, done func(), err error)
 }
 
 const (
@@ -47,10 +50,10 @@ const (
 	openLimit = 15 * time.Second // for files of years on a slow card
 )
 
-// ask reads the configuration and asks the daemon, or opens the files, once for all
-// checks. What it opened, close closes.
+// ask reads the configuration and asks the daemon, or looks at the files, once for
+// all checks. Nothing stays open: a clock that starts while doctor still waits for a
+// far side finds its files free.
 func (p *patient) ask(ctx context.Context) {
-	p.close = func() {}
 	p.findUnit()
 	if p.cfg, p.cfgErr = loadConfig(p.path, built()); p.cfgErr != nil {
 		p.cfg = nil
@@ -66,60 +69,64 @@ func (p *patient) ask(ctx context.Context) {
 		err := fmt.Errorf("no answer from %s within %v", p.cfg.Device.StateDir, openLimit)
 		p.heard = heard{daemonErr: err, outboxErr: err, rosterErr: err, holdsErr: err}
 	}
-	if p.client != nil {
-		p.close = p.client.close
-	}
 }
 
 func listenTo(ctx context.Context, cfg *config) (h heard) {
-	var err error
-	if h.client, err = dialControl(cfg); err == nil {
+	var cl *controlClient
+	if cl, h.daemonErr = dialControl(cfg); h.daemonErr == nil {
 		short, cancel := context.WithTimeout(ctx, askLimit)
 		defer cancel()
 		var s status
-		if h.daemonErr = h.client.getJSON(short, "/status", &s); h.daemonErr == nil {
-			h.running = &s
+		if h.daemonErr = cl.getJSON(short, "/status", &s); h.daemonErr != nil {
+			return h
 		}
-	} else if h.daemonErr = err; errors.Is(err, errNoDaemon) {
-		h.open(cfg)
+		h.running = &s
+		h.walk = func(ctx context.Context) (io.ReadCloser, func(), error) {
+			body, err := cl.do(ctx, "GET", "/verify", nil, nil)
+			return body, func() {}, err
+		}
+	} else if errors.Is(h.daemonErr, errNoDaemon) {
+		cl, h.outboxErr, h.rosterErr = openFiles(cfg)
+		defer cl.close()
+		if h.outboxErr == nil {
+			h.walk = func(ctx context.Context) (io.ReadCloser, func(), error) {
+				cl, err, _ := openFiles(cfg)
+				if err != nil {
+					cl.close()
+					return nil, nil, err
+				}
+				body, err := cl.do(ctx, "GET", "/verify", nil, nil)
+				return body, cl.close, err
+			}
+		}
+	} else {
+		return h
 	}
-	if h.client != nil && (h.running != nil || errors.Is(h.daemonErr, errNoDaemon)) {
-		var holds holdings
-		if h.holdsErr = h.client.getJSON(ctx, "/doctor", &holds); h.holdsErr == nil {
-			h.holds = &holds
-		}
+	var holds holdings
+	if h.holdsErr = cl.getJSON(ctx, "/doctor", &holds); h.holdsErr == nil {
+		h.holds = &holds
 	}
 	return h
 }
 
-// open opens the files for reading, each for itself: one that is damaged says nothing
-// of the other.
-func (h *heard) open(cfg *config) {
+// openFiles opens outbox and roster for reading, each for itself: one that is damaged
+// says nothing of the other.
+func openFiles(cfg *config) (cl *controlClient, outboxErr, rosterErr error) {
 	a := &archive{cfg: cfg, kick: func(string) {}}
 	people := &directory{}
-	a.outbox, h.outboxErr = queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: true, Who: people.who})
-	a.roster, h.rosterErr = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: true, Cards: cfg.cards()})
+	a.outbox, outboxErr = queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: true, Who: people.who})
+	a.roster, rosterErr = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: true, Cards: cfg.cards()})
 	if a.roster != nil {
 		people.set(a.roster)
 	}
-	h.client = &controlClient{http: &http.Client{Transport: inMemory{a.routes()}}, close: func() {
+	return &controlClient{http: &http.Client{Transport: inMemory{a.routes()}}, close: func() {
 		if a.roster != nil {
 			a.roster.Close()
 		}
 		if a.outbox != nil {
 			a.outbox.Close()
 		}
-	}}
-}
-
-// leave closes what was opened. A medium that does not answer cannot keep us.
-func (p *patient) leave() {
-	done := make(chan struct{})
-	go func() { p.close(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(2 * time.Second):
-	}
+	}}, outboxErr, rosterErr
 }
 
 // alone reports whether it is certain that no clock runs on the state directory.
@@ -163,13 +170,22 @@ func (p *patient) unitValues(key string) (values []string) {
 	return values
 }
 
-// user is whose program the clock is: the state directory's owner, or else whom the
-// unit names.
+// user is whose program the clock is: whom the unit names, or else the state
+// directory's owner. Groups that the unit adds are among his.
 func (p *patient) user() login {
+	who := p.account(p.uid)
 	if n, err := p.node(p.cfg.Device.StateDir); err == nil {
-		return p.account(n.uid)
+		who = p.account(n.uid)
 	}
-	return p.account(p.uid)
+	if names := p.unitValues("User"); len(names) > 0 {
+		if named, known := p.named(names[len(names)-1]); known {
+			who = named
+		}
+	}
+	for _, v := range p.unitValues("SupplementaryGroups") {
+		who.more = append(who.more, strings.Fields(v)...)
+	}
+	return who
 }
 
 // The secrets' places, beside those that the program itself looks at: where systemd

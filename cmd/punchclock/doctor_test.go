@@ -82,9 +82,12 @@ func newBench(t *testing.T, extra string) *bench {
 		space: func(string) (space, error) { return space{20e9, 32e9, 1e6, 2e6}, nil },
 		probe: func(context.Context, string, int) ([]time.Duration, error) { return ten(4 * time.Millisecond), nil },
 		account: func(uid int) login {
-			return login{uid, map[int]string{0: "root", 999: "punchclock"}[uid], []int{20, 30, 997}}
+			return login{uid, map[int]string{0: "root", 999: "punchclock"}[uid], []int{20, 30, 997}, nil}
 		},
 		group: func(gid int) string { return map[int]string{20: "dialout", 30: "spi", 997: "gpio"}[gid] },
+		named: func(name string) (login, bool) {
+			return login{999, name, []int{20, 30, 997}, nil}, name == "punchclock"
+		},
 		node: func(p string) (node, error) {
 			if n, ok := b.devices[p]; ok {
 				return n, nil
@@ -169,9 +172,7 @@ mode = "off"
 		Readers:      []readerStatus{{Name: "front", State: "ok", LastEvent: "2026-11-22T08:58:03.123+08:00"}}}
 	b.holds = &holdings{Punches: 42, PerDay: 200, OverDays: 28, Destinations: map[string]waits{},
 		Roster: &headcount{Counts: roster.Counts{People: 60, Active: 58}, Changed: b.now.Add(-72 * time.Hour)}}
-	b.client = &controlClient{http: &http.Client{Transport: inMemory{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, verifyLine{Report: &verifyReport{OK: true, Records: 42, First: 1, Last: 42}})
-	})}}}
+	b.answers(verifyLine{Report: &verifyReport{OK: true, Records: 42, First: 1, Last: 42}})
 	return b
 }
 
@@ -345,7 +346,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 
 		{"no clock runs", "", (*bench).stopped, "daemon", isUnknown, "no clock runs", "systemctl start punchclock", 3},
 		{"the clock may not be asked", "", func(b *bench) {
-			b.running, b.client, b.holds = nil, nil, nil
+			b.running, b.walk, b.holds = nil, nil, nil
 			b.daemonErr = fmt.Errorf("control socket: %w", fs.ErrPermission)
 		}, "daemon", isUnknown, "may not ask", "as root", 3},
 		{"the clock hangs", "", func(b *bench) { b.running, b.daemonErr = nil, errors.New("timeout") }, "daemon", isFailed, "does not answer: timeout", "restart", 1},
@@ -408,7 +409,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a damaged outbox", "", func(b *bench) { b.stopped(); b.outboxErr = errors.New("page 3 is torn") }, "outbox.open", isFailed, "page 3", "punchclock verify", 1},
 		{"files of another account", "", func(b *bench) { b.stopped(); b.outboxErr = fs.ErrPermission }, "outbox.open", isUnknown, "permission", "as root", 3},
 		{"nobody could be asked", "", func(b *bench) {
-			b.running, b.client, b.holds = nil, nil, nil
+			b.running, b.walk, b.holds = nil, nil, nil
 			b.daemonErr = fs.ErrPermission
 		}, "outbox.open", isUnknown, "was not asked", "as root", 3},
 		{"a clock that stores nothing", "", running(func(s *status) { s.Outbox.Ready, s.Outbox.Problem = false, "no space left" }), "outbox.ready", isFailed, "no space left", "see above", 1},
@@ -432,6 +433,24 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a laptop without a battery clock", "", func(b *bench) { b.gone("/sys/class/rtc"); b.gone("/proc/device-tree/model") }, "clock.rtc", absent, "", "", 0},
 		{"a battery clock in local time", "", sys("/sys/class/rtc/rtc0/since_epoch", fmt.Sprint(time.Date(2026, 11, 22, 17, 0, 0, 0, time.UTC).Unix())), "clock.rtc", isWarning, "off by 8 hours", "hwclock", 0},
 		{"a battery clock without a battery", "", gone("/sys/class/rtc/rtc0/since_epoch"), "clock.rtc", isWarning, "battery may be empty", "hwclock", 0},
+		{"a Raspberry Pi 5 without a cell", "", func(b *bench) {
+			b.sys("/sys/class/rtc/rtc0/name", "rpi-rtc soc:rpi_rtc\n")
+			b.output = func(_ context.Context, p string, args ...string) (string, error) {
+				if slices.Contains(args, "BATT_V") {
+					return "     BATT_V volt(24)=0.00488000V\n", nil
+				}
+				return noThai(context.Background(), p, args...)
+			}
+		}, "clock.rtc", isWarning, "a cell of 0.0 V", "plug a cell", 0},
+		{"a Raspberry Pi 5 with one", "", func(b *bench) {
+			b.sys("/sys/class/rtc/rtc0/name", "rpi-rtc soc:rpi_rtc\n")
+			b.output = func(_ context.Context, p string, args ...string) (string, error) {
+				if slices.Contains(args, "BATT_V") {
+					return "     BATT_V volt(24)=3.01000000V\n", nil
+				}
+				return noThai(context.Background(), p, args...)
+			}
+		}, "clock.rtc", isOK, "runs", "", 0},
 		{"a battery clock that came too late", "", sys("/sys/class/rtc/rtc0/hctosys", "0\n"), "clock.rtc", isWarning, "did not set the time", "fake-hwclock", 0},
 
 		{"no roster", "", func(b *bench) { b.holds.Roster = nil }, "roster.people", isWarning, "every badge is stored as unknown", "roster import", 3},
@@ -506,8 +525,14 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		}, "reader.front.device", isWarning, "/dev/ttyUSB0", "by-id", 0},
 		{"the console on the reader's line", "", sys("/sys/class/tty/console/active", "tty0 ttyUSB0\n"), "reader.front.device", isFailed, "own console", "no login shell", 1},
 		{"a group that is missing", "", func(b *bench) {
-			b.account = func(uid int) login { return login{uid, map[int]string{0: "root", 999: "punchclock"}[uid], []int{997}} }
+			b.named = func(name string) (login, bool) { return login{999, name, []int{997}, nil}, true }
 		}, "reader.front.access", isFailed, "-rw-rw---- root:dialout: the account punchclock may not open it", "usermod -aG dialout punchclock", 1},
+		{"a group that the unit adds", "", func(b *bench) {
+			b.named = func(name string) (login, bool) { return login{999, name, []int{997}, nil}, true }
+			b.sysUnit("[Service]\nUser=punchclock\n")
+			b.sys("/etc/systemd/system/punchclock.service.d/groups.conf", "[Service]\nSupplementaryGroups=x dialout\n")
+			b.findUnit()
+		}, "reader.front.access", isOK, "the account punchclock may open it", "", 0},
 		{"another program has the port", "", func(b *bench) {
 			b.stopped()
 			b.holds = nil
@@ -620,7 +645,10 @@ func (b *bench) untrusted(why string) {
 
 // answers is what a walk along the chain comes to.
 func (b *bench) answers(l verifyLine) {
-	b.client = &controlClient{http: &http.Client{Transport: inMemory{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, l) })}}}
+	b.walk = func(context.Context) (io.ReadCloser, func(), error) {
+		text, err := json.Marshal(l)
+		return io.NopCloser(bytes.NewReader(text)), func() {}, err
+	}
 }
 
 // noCalls is a network on which nobody may call.
