@@ -49,7 +49,7 @@ test-ui: deps ## every screen in every language and size in a real browser, with
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
 	@echo "under emulation without the kill, crash and fault tests: an emulated program cannot start another"
-	GOARCH=arm GOARM=6 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-arm ./queue/... ./device ./device/evdev ./device/keypad ./device/mfrc522 ./device/pn532 ./device/serialport ./device/clock ./sync/token ./ui/text
+	GOARCH=arm GOARM=6 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-arm ./queue/... ./device ./device/evdev ./device/keypad ./device/mfrc522 ./device/pn532 ./device/serialport ./device/wiegand ./device/clock ./sync/token ./ui/text
 	GOARCH=arm64 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-aarch64 ./queue/... ./device ./device/evdev ./device/mfrc522 ./device/pn532 ./device/serialport ./sync/token
 
 cross: ## build for every board, stripped, and weigh
