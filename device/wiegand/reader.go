@@ -308,14 +308,14 @@ func (r *Reader) lookForStuckWire() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s stays low: check the reader's supply, the ground between reader and board, and the level shifter", [...]string{1: "D0", 2: "D1", 3: "both wires"}[boolBit(low[0])|boolBit(low[1])<<1])
-}
-
-func boolBit(b bool) int {
-	if b {
-		return 1
+	which := "D0 and D1 stay"
+	switch {
+	case !low[1]:
+		which = "D0 stays"
+	case !low[0]:
+		which = "D1 stays"
 	}
-	return 0
+	return fmt.Errorf("%s low: check the reader's supply, the ground between reader and board, and the level shifter", which)
 }
 
 // edge takes the next edge.

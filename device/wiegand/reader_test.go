@@ -322,7 +322,7 @@ func TestAStuckWireTakesTheReaderDownUntilItIsFree(t *testing.T) {
 		b.w.pull(0, true)
 		b.w.pull(1, true)
 		b.want("fault noise")
-		b.want("down reader front: both wires stay")
+		b.want("down reader front: D0 and D1 stay low")
 		b.w.pull(0, false)
 		b.w.frame(alice) // a card in the meantime is not believed
 		b.wantNothing(time.Minute)
