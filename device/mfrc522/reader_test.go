@@ -271,24 +271,7 @@ func TestEveryVersionOfTheChipIsTaken(t *testing.T) {
 func TestMFRC522KeepsTheReadersContract(t *testing.T) {
 	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
 		s := newSim()
-		tap := func(uid string) func() {
-			var last time.Time
-			return func() {
-				// The same card again is another tap once it was away.
-				time.Sleep(time.Until(last.Add(device.Apart + 600*time.Millisecond)))
-				last = time.Now()
-				s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: card(uid)}) })
-			}
-		}
-		weak := card(b)
-		weak.badBCC = true
-		return devicetest.Subject{
-			Reader: s.reader(), Name: "front",
-			Cards:   [2]devicetest.Card{{Tap: tap(a), Medium: "uid", Value: a}, {Tap: tap(b), Medium: "uid", Value: b}},
-			Misread: func() { s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: weak}) }) },
-			Unplug:  func() { s.do(func(s *sim) { s.gone = true }) },
-			Replug:  func() { s.do(func(s *sim) { s.gone = false }) },
-		}
+		return subjectOf(s, s.reader())
 	})
 }
 

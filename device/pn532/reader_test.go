@@ -407,6 +407,10 @@ func TestPN532KeepsTheReadersContract(t *testing.T) {
 
 func subject(how string) devicetest.Subject {
 	s := newSim()
+	return subjectOf(s, onEachLink(s)[how])
+}
+
+func subjectOf(s *sim, r *Reader) devicetest.Subject {
 	tap := func(c simCard) func() {
 		var last time.Time
 		return func() {
@@ -417,7 +421,7 @@ func subject(how string) devicetest.Subject {
 		}
 	}
 	return devicetest.Subject{
-		Reader: onEachLink(s)[how],
+		Reader: r,
 		Name:   "front",
 		Cards:  [2]devicetest.Card{{Tap: tap(cardA), Medium: "uid", Value: a}, {Tap: tap(cardB), Medium: "uid", Value: b}},
 		Misread: func() {

@@ -43,8 +43,9 @@ type sim struct {
 	short    int  // so many answers end early
 	shy      bool // asked for two, it answers only every other time, as some do
 	shyTurn  bool
-	commands []string // the first byte of each command, as it was heard
-	acks     int      // commands given up
+	irq      func(low bool) // the line of that name, nil where it is not wired
+	commands []string       // the first byte of each command, as it was heard
+	acks     int            // commands given up
 }
 
 type tapped struct {
@@ -68,6 +69,14 @@ func (s *sim) do(f func(*sim)) {
 	f(s)
 	s.look()
 	s.poke()
+	s.level()
+}
+
+// level drives the line IRQ.
+func (s *sim) level() {
+	if s.irq != nil {
+		s.irq(len(s.said) > 0 && !s.gone && !s.hung)
+	}
 }
 
 func (s *sim) put(cards ...simCard) { s.do(func(s *sim) { s.cards = cards }) }
@@ -276,7 +285,12 @@ func (c *simI2C) Tx(addr uint16, w, r []byte) error {
 	if !c.last.IsZero() && time.Since(c.last) < 5*time.Millisecond {
 		c.fast = true
 	}
-	defer func() { c.last = time.Now() }()
+	defer func() {
+		c.last = time.Now()
+		c.mu.Lock()
+		c.level()
+		c.mu.Unlock()
+	}()
 	c.mu.Lock()
 	gone := c.gone || addr != 0x24
 	if c.naps > 0 {
