@@ -1875,7 +1875,7 @@ same_card = ["last4"]               # []: 只認完全相同的號碼 only the w
 [roster]                            # 員工名冊自動更新 a roster that keeps itself up to date
 source   = ""                       # 檔案或 https 網址 a file, or an https:// address; "": punchclock roster import
 every    = "15m"                    # 多久看一次 how often to look
-encoding = "utf-8"                  # utf-8, big5, gb18030
+encoding = "utf-8"                  # utf-8, big5, gbk
 # token_file = "roster-token"       # 網址需要的權杖 sent as a bearer token to a web address
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired

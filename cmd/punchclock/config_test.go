@@ -93,7 +93,7 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:4:10: source holds a user name or password; write it without; a token goes into token_file`}},
 		{"a token for a file", top + "[roster]\nsource = \"r.csv\"\ntoken_file = \"t\"\nencoding = \"latin\"\n", []string{
 			`f:5:14: token_file is for a source that is a web address; leave it out, or write an https:// address into source`,
-			`f:6:12: encoding "latin" is not known; write "big5", "gb18030" or "utf-8"`}},
+			`f:6:12: encoding "latin" is not known; write "big5", "gbk" or "utf-8"`}},
 		{"displays", top + "[display]\ndriver = \"tft\"\nbus = \"i2c1\"\naddress = 0x99\nsize = \"40x2\"\n", []string{
 			`f:4:10: driver "tft" is not known; write one of "", "ssd1306", "sh1106" and "hd44780"`,
 			`f:5:7: bus "i2c1" is no I²C bus; write for example "/dev/i2c-1"`,

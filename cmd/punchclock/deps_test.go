@@ -40,7 +40,7 @@ var rules = []rule{
 	{"device/serialport", []string{"device", "golang.org/x/sys"}, "the only door to tarm/serial, which is unsafe without its wrapper"},
 	{"device/...", []string{"device", "golang.org/x/sys", "periph.io/x/conn"}, "readers know neither people nor each other"},
 
-	{"queue/roster", []string{"queue", "queue/punch", "go.etcd.io/bbolt", "golang.org/x/text/encoding", "golang.org/x/text/unicode/norm", "golang.org/x/crypto/argon2"}, "a file of its own, checked like the outbox's before bbolt touches it; names are compared in one Unicode form, and read as spreadsheets save them; PINs are hashed"},
+	{"queue/roster", []string{"queue", "queue/punch", "go.etcd.io/bbolt", "golang.org/x/text/unicode/norm", "golang.org/x/crypto/argon2"}, "a file of its own, checked like the outbox's before bbolt touches it; names are compared in one Unicode form, and read as spreadsheets save them; PINs are hashed"},
 	{"queue", []string{"queue/punch", "go.etcd.io/bbolt", "golang.org/x/sys"}, "the outbox does not know who drains it"},
 
 	{"sync/drain/draintest", []string{"sync/drain", "sync/token", "queue/punch"}, "the suite knows what a destination knows"},

@@ -6,16 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/simplifiedchinese"
-	"golang.org/x/text/encoding/traditionalchinese"
 	"golang.org/x/text/unicode/norm"
 
 	"punchclock/queue/punch"
@@ -91,37 +87,6 @@ func ReadCSV(name string, r io.Reader, cards Cards) ([]Row, error) {
 		return nil, &p.errs
 	}
 	return rows, nil
-}
-
-// encodings are what a spreadsheet that was not asked for UTF-8 writes.
-var encodings = map[string]encoding.Encoding{
-	"utf-8":   encoding.Nop,
-	"big5":    traditionalchinese.Big5, // with Microsoft's additions, code page 950
-	"gb18030": simplifiedchinese.GB18030,
-}
-
-// Encodings lists the words that Decode takes.
-func Encodings() []string { return slices.Sorted(maps.Keys(encodings)) }
-
-// Decode brings the bytes of a file of that name to UTF-8. The error names the first
-// line that is not of the encoding.
-func Decode(name, from string, data []byte) ([]byte, error) {
-	e, ok := encodings[from]
-	if !ok {
-		return nil, fmt.Errorf("encoding %q is not known: use %s", from, strings.Join(Encodings(), ", "))
-	}
-	if e == encoding.Nop {
-		return data, nil
-	}
-	out, err := e.NewDecoder().Bytes(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if i := bytes.IndexRune(out, utf8.RuneError); i >= 0 {
-		line := 1 + bytes.Count(out[:i], []byte{'\n'})
-		return nil, &CSVErrors{Errors: []CSVError{{name, line, 1, "the text is not " + from + "; look in which encoding the file was saved"}}}
-	}
-	return out, nil
 }
 
 type csvFile struct {

@@ -67,7 +67,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 		{"nameless column", "employee_no,\n1,\n", []string{"r:1:13: a column has no name; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active"}},
 		{"UTF-16", "\xFF\xFEe\x00", []string{`r:1:1: the file is UTF-16; save it as "CSV UTF-8"`}},
 		{"workbook", "PK\x03\x04\x14", []string{`r:1:1: the file is a workbook, not CSV; save it as "CSV UTF-8"`}},
-		{"Big5", "employee_no,name\n1,\xA4\xFD\n", []string{`r:2:1: the text is not UTF-8; save the file as "CSV UTF-8", or say in which encoding it is: big5, gb18030, utf-8`}},
+		{"Big5", "employee_no,name\n1,\xA4\xFD\n", []string{`r:2:1: the text is not UTF-8; save the file as "CSV UTF-8", or say in which encoding it is: big5, gbk, utf-8`}},
 		{"open quote", "employee_no,name\n1,\"a\n2,b\n", []string{
 			`r:3:5: extraneous or missing " in quoted-field, in the row that begins on line 2; a value in quotes ends with a quote, and a quote inside it is written twice`}},
 		{"one value too many", "employee_no,name\n1,Lee, Jo\n2,b\n", []string{
@@ -213,14 +213,14 @@ func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
 		}
 	}
 	utf8 := "employee_no,name\n000124,許功蓋\n"
-	for _, e := range []encoding.Encoding{traditionalchinese.Big5, simplifiedchinese.GB18030} {
+	for _, e := range []encoding.Encoding{traditionalchinese.Big5, simplifiedchinese.GBK} {
 		b, err := e.NewEncoder().Bytes([]byte(utf8))
 		if err != nil {
 			t.Fatal(err)
 		}
 		word := "big5"
-		if e == simplifiedchinese.GB18030 {
-			word = "gb18030"
+		if e == simplifiedchinese.GBK {
+			word = "gbk"
 		}
 		if out, err := Decode("r", word, b); err != nil || string(out) != utf8 {
 			t.Errorf("%s: %q, %v", word, out, err)
@@ -232,7 +232,7 @@ func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
 	if _, err := Decode("r", "big5", []byte("employee_no,name\n1,\xFF\xFF\n")); err == nil || !strings.Contains(err.Error(), "r:2:1: the text is not big5") {
 		t.Errorf("what no encoding has: %v", err)
 	}
-	if _, err := Decode("r", "latin", nil); err == nil || !strings.Contains(err.Error(), "use big5, gb18030, utf-8") {
+	if _, err := Decode("r", "latin", nil); err == nil || !strings.Contains(err.Error(), "use big5, gbk, utf-8") {
 		t.Errorf("%v", err)
 	}
 }
