@@ -32,7 +32,7 @@ func (v *readerConfig) readEvdev(s *section, c *config) {
 			s.bad(k.key, k.key+" tells two devices of one make apart, and says nothing alone", which)
 		}
 	}
-	s.oneOf("dialect", &v.Dialect, device.LineForms[:])
+	s.oneOf("dialect", &v.Dialect, evdev.Dialects())
 	if s.number("digits", &v.Digits, 0, 13) && v.Digits != 0 {
 		switch {
 		case v.Digits != 8 && v.Digits != 10 && v.Digits != 13:
@@ -190,7 +190,7 @@ port    = "/dev/input/by-id/usb-Sycreader_RFID_Technology-event-kbd" # see: ls /
 usb     = ""                        # or what it is, vendor:product as lsusb shows it; with both, both must fit
 serial  = ""                        # of two with one usb: serial number …
 phys    = ""                        # … or the USB socket: "Uniq" and "Phys" in /proc/bus/input/devices
-dialect = "dec-line"                # dec-line 十進位 decimal, hex-line 十六進位 hexadecimal
+dialect = "dec-line"                # dec-line 十進位, hex-line 十六進位; keypad: 數字鍵盤, 員編 Enter 密碼 Enter, a number pad for people
 digits  = 0                         # 讀卡機會省略開頭的 0 時填位數: 8, 10 or 13 if it leaves leading zeros out; 0: it does not
 `
 

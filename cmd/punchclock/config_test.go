@@ -169,7 +169,7 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		{"USB keyboard reader", top + "[[reader]]\nname = \"usb\"\ndriver = \"evdev\"\nserial = \"A1\"\ndialect = \"rdm6300\"\ndigits = 9\nbaud = 9600\n", []string{
 			`f:3:3: a USB keyboard reader must be told from every other keyboard; write port = "/dev/input/by-id/…-event-kbd" (see: ls /dev/input/by-id), or usb = "vendor:product" (see: lsusb)`,
 			`f:6:10: serial tells two devices of one make apart, and says nothing alone; write port = "/dev/input/by-id/…-event-kbd" (see: ls /dev/input/by-id), or usb = "vendor:product" (see: lsusb)`,
-			`f:7:11: dialect "rdm6300" is not known; write "hex-line" or "dec-line"`,
+			`f:7:11: dialect "rdm6300" is not known; write "hex-line", "dec-line" or "keypad"`,
 			`f:8:10: no reader types cards of 9 digits; write 8, 10 or 13 for a reader that leaves leading zeros out, or 0`,
 			`f:9:1: unknown key "baud" in [[reader]]; write one of: name, driver, port, usb, serial, phys, dialect, digits`,
 		}},

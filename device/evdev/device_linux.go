@@ -83,7 +83,9 @@ func take(f *os.File, cfg Config) error {
 	}
 	defer d.Close()
 	keys := d.CapableEvents(input.EV_KEY)
-	if !slices.Contains(keys, input.KEY_1) || !slices.Contains(keys, input.KEY_ENTER) {
+	has := func(key input.EvCode) bool { return slices.Contains(keys, key) }
+	if cfg.Dialect == Keypad && !has(input.KEY_1) && !has(input.KEY_KP1) && !has(input.KEY_NUMERIC_1) ||
+		cfg.Dialect != Keypad && (!has(input.KEY_1) || !has(input.KEY_ENTER)) {
 		return errNotKeyboard
 	}
 	if cfg.USB != "" {

@@ -1,5 +1,6 @@
 // Package evdev reads badge readers that act as a USB keyboard: a card is typed,
-// as a line of digits.
+// as a line of digits. It also reads number pads on which people type a number and a
+// PIN: USB ones, and those that a driver of the kernel scans (gpio-matrix-keypad).
 //
 // # Which device
 //
@@ -25,6 +26,10 @@
 // silence. Once a reader has ended a line with a key, silence no longer ends one: a
 // stalled USB bus must not cut ten digits down to the eight of another card. It never
 // ends one of a reader that leaves leading zeros out: there any piece would be a card.
+//
+// On a number pad, the dialect "keypad", digits are digits, Enter or # is #, and *,
+// Backspace, Escape or Delete is *; the kinds are A to D or F1 to F4. What they mean
+// is [device.Typist]'s to say, and how fast they come is not looked at.
 //
 // # A person is no reader
 //

@@ -34,7 +34,7 @@ type Config struct {
 	// device is plugged in, as /proc/bus/input/devices tells them ("Uniq", "Phys").
 	Port, USB, Serial, Phys string
 
-	Dialect string // one of [device.LineForms]
+	Dialect string // one of [Dialects]
 	// Digits is for decimal readers that leave leading zeros out: how many digits
 	// their cards have, 8, 10 or 13; 0 takes lines as they come.
 	Digits int
@@ -45,6 +45,13 @@ type Config struct {
 
 	Logger *slog.Logger // nil logs nothing
 }
+
+// Keypad is the dialect of a number pad for people.
+const Keypad = "keypad"
+
+// Dialects returns the names that [Config].Dialect accepts: the forms of a line, and
+// [Keypad].
+func Dialects() []string { return append(slices.Clone(device.LineForms[:]), Keypad) }
 
 // Device is an input device that is open and taken, or another file without blocking
 // that delivers whole records. Read waits for them until the deadline, and then returns
@@ -60,6 +67,7 @@ type Reader struct {
 	cfg  Config
 	log  *slog.Logger
 	dec  decoder
+	pad  pad // of the dialect Keypad, instead of dec
 	down downState
 
 	value   string    // of the last card, for telling a repeat
@@ -94,8 +102,8 @@ func New(cfg Config) (*Reader, error) {
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("USB keyboard reader: it has no name")
-	case !slices.Contains(device.LineForms[:], cfg.Dialect):
-		return nil, fmt.Errorf("reader %s: dialect %q: use %s", cfg.Name, cfg.Dialect, strings.Join(device.LineForms[:], " or "))
+	case !slices.Contains(Dialects(), cfg.Dialect):
+		return nil, fmt.Errorf("reader %s: dialect %q: use %s", cfg.Name, cfg.Dialect, strings.Join(Dialects(), ", "))
 	case cfg.Digits != 0 && (cfg.Dialect != "dec-line" || cfg.Digits != 8 && cfg.Digits != 10 && cfg.Digits != 13):
 		return nil, fmt.Errorf("reader %s: digits %d: use 8, 10 or 13 with dec-line, else 0", cfg.Name, cfg.Digits)
 	case cfg.Port == "" && cfg.USB == "" && cfg.Open == nil:
@@ -185,6 +193,7 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 
 	opened, base := time.Now(), monotonic()
 	r.dec.reset(opened)
+	r.pad = pad{}
 	r.value = ""
 	up := false
 	size := recordSize(wordSize)
@@ -193,6 +202,8 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 		var until time.Time
 		if r.dec.pending() {
 			until = r.dec.last.Add(lineGap)
+		} else {
+			until = r.pad.Until()
 		}
 		if err := dev.SetReadDeadline(until); err != nil {
 			return fmt.Errorf("set the read's deadline: %w", err)
@@ -216,11 +227,17 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 				at = now
 			}
 			switch {
-			case ev.typ == evKey:
+			case ev.typ == evKey && r.cfg.Dialect == Keypad && up:
+				if p, ok := r.pad.key(ev.code, ev.value, at); ok {
+					p.Reader = r.cfg.Name
+					device.Send(ctx, out, p)
+				}
+			case ev.typ == evKey && r.cfg.Dialect != Keypad:
 				if f, ok := r.dec.key(ev.code, ev.value, at); ok {
 					r.tell(ctx, out, f)
 				}
 			case ev.typ == evSyn && ev.code == synDropped:
+				r.pad = pad{}
 				if f, ok := r.dec.lost(at); ok {
 					r.tell(ctx, out, f)
 				}
@@ -235,6 +252,10 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 		case !now.Before(until):
 			if f, ok := r.dec.silence(); ok {
 				r.tell(ctx, out, f)
+			}
+			if p, ok := r.pad.Idle(now); ok {
+				p.Reader = r.cfg.Name
+				device.Send(ctx, out, p)
 			}
 		}
 		if !up && now.Sub(opened) >= lineGap {

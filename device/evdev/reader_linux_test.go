@@ -22,9 +22,11 @@ import (
 )
 
 // records writes the strokes of keys, d apart, beginning now, as the kernel does.
-func records(d time.Duration, codes ...uint16) []byte {
+func records(d time.Duration, codes ...uint16) []byte { return recordsAt(monotonic(), d, codes...) }
+
+// recordsAt is records of another moment.
+func recordsAt(at, d time.Duration, codes ...uint16) []byte {
 	var b []byte
-	at := monotonic()
 	put := func(typ, code uint16, value int32) {
 		if wordSize == 8 {
 			b = binary.LittleEndian.AppendUint64(b, uint64(at/time.Second))
@@ -177,15 +179,6 @@ func (r *runs) next() device.Event {
 	}
 }
 
-func (r *runs) nothing(d time.Duration) {
-	r.t.Helper()
-	select {
-	case ev := <-r.out:
-		r.t.Fatalf("got %v %s%s", ev.What, ev.Value, ev.Fault)
-	case <-time.After(d):
-	}
-}
-
 func TestACardHasTheKernelsTimesHoweverLateItIsRead(t *testing.T) {
 	r := run(t, Config{Dialect: "dec-line"})
 	began := time.Now()
@@ -244,28 +237,82 @@ func TestALineInTwoReadsOfABusyHouseIsNeverCut(t *testing.T) {
 	}
 }
 
+func TestANumberPadIsForPeople(t *testing.T) {
+	r := run(t, Config{Dialect: Keypad})
+	want := func(what device.What, key string) {
+		t.Helper()
+		ev := r.next()
+		got := ev.Key
+		if ev.What == device.Entry {
+			got = ev.Number + "/" + string(ev.PIN) + " " + ev.Key
+		}
+		if ev.What != what || got != key || ev.Reader != "front" || ev.Last.Before(ev.First) {
+			t.Errorf("%v %q, want %v %q", ev.What, got, what, key)
+		}
+	}
+	enter, kpEnter, f3, esc, star := uint16(keyEnter), uint16(keyKPEnter), uint16(61), uint16(1), uint16(55)
+	press := func(codes ...uint16) { r.k.write(records(0, codes...)) }
+	press(append(codes("000123"), enter)...)
+	time.Sleep(300 * time.Millisecond) // a person
+	press(79, 80, 81, 75, kpEnter)     // 1234 on the keypad
+	want(device.Entry, "000123/1234 ")
+	press(f3, 11, esc)
+	want(device.Key, "go-out")
+	want(device.Key, "")
+	press(append(codes("77"), star)...)
+	press(append(append(codes("000124"), enter), append(codes("9876"), 523)...)...)
+	want(device.Entry, "000124/9876 ")
+	press(codes("12345")...)
+	time.Sleep(100 * time.Millisecond)
+	r.k.unplug()
+	if ev := r.next(); ev.What != device.Down {
+		t.Errorf("%v", ev.What)
+	}
+	r.k.plug()
+	if ev := r.next(); ev.What != device.Up {
+		t.Errorf("%v", ev.What)
+	}
+	press(enter)
+	press(append(append(codes("6"), enter), append(codes("1111"), enter)...)...)
+	want(device.Entry, "6/1111 ") // not 123456
+}
+
+func TestShiftOnANumberPad(t *testing.T) {
+	var p pad
+	at := time.Unix(1, 0)
+	var got []byte
+	for _, k := range []struct {
+		code  uint16
+		value int32
+	}{{2, 1}, {42, 1}, {4, 1}, {42, 0}, {3, 1}, {3, 2}, {29, 1}, {5, 1}, {29, 0}, {54, 1}, {2, 1}, {4, 1}, {54, 0}} {
+		if ev, ok := p.key(k.code, k.value, at); ok {
+			got = append(got, ev.Number+"/"+string(ev.PIN)...)
+		}
+	}
+	if string(got) != "1/2" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestACardThatStaysIsOneTap(t *testing.T) {
 	r := run(t, Config{Dialect: "dec-line"})
+	at := monotonic() - time.Minute // the kernel's times count, not ours
+	tap := func(after time.Duration, line string) {
+		at += after
+		r.k.write(recordsAt(at, 0, codes(line+"\n")...))
+	}
 	for range 5 {
-		r.k.tap("0001202659\n")()
-		time.Sleep(200 * time.Millisecond)
+		tap(200*time.Millisecond, "0001202659")
 	}
-	if ev := r.next(); ev.What != device.Card {
-		t.Fatalf("%v", ev.What)
-	}
-	r.nothing(100 * time.Millisecond)
-	r.k.tap("0025771006435\n")()
-	if ev := r.next(); ev.Value != "0025771006435" {
-		t.Fatalf("%v %s", ev.What, ev.Value)
-	}
-	r.k.tap("0001202659\n")() // another card was there in between
-	if ev := r.next(); ev.Value != "0001202659" {
-		t.Fatalf("%v %s", ev.What, ev.Value)
-	}
-	time.Sleep(presentation + 50*time.Millisecond)
-	r.k.tap("0001202659\n")()
-	if ev := r.next(); ev.Value != "0001202659" {
-		t.Fatalf("%v %s", ev.What, ev.Value)
+	tap(200*time.Millisecond, "0025771006435")
+	tap(200*time.Millisecond, "0001202659") // another card was there in between
+	tap(presentation-time.Millisecond, "0001202659")
+	tap(presentation, "0001202659")
+	tap(time.Second, "0025771006435")
+	for i, want := range []string{"0001202659", "0025771006435", "0001202659", "0001202659", "0025771006435"} {
+		if ev := r.next(); ev.What != device.Card || ev.Value != want {
+			t.Fatalf("tap %d: %v %s, want %s", i, ev.What, ev.Value, want)
+		}
 	}
 }
 
@@ -393,7 +440,7 @@ func TestSettingsAreRefusedWithAWayOut(t *testing.T) {
 		{func(c *Config) { c.USB = "" }, "which device"},
 		{func(c *Config) { c.USB = "08FF:0009" }, "four hexadecimal digits"},
 		{func(c *Config) { c.USB, c.Port, c.Serial = "", "/dev/input/x", "A1" }, "write usb, too"},
-		{func(c *Config) { c.Dialect = "rdm6300" }, "hex-line or dec-line"},
+		{func(c *Config) { c.Dialect = "rdm6300" }, "hex-line, dec-line, keypad"},
 		{func(c *Config) { c.Digits = 9 }, "8, 10 or 13"},
 		{func(c *Config) { c.Digits, c.Dialect = 10, "hex-line" }, "8, 10 or 13"},
 	} {
