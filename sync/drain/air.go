@@ -97,7 +97,7 @@ func (w *Worker) full() bool {
 // look is how many punches to ask the log for.
 func (w *Worker) look() int {
 	n := len(w.air.punches) + w.c.Batch*(w.lanes()-len(w.air.out))
-	if len(w.air.out) > 0 {
+	if w.lanes() > 1 {
 		n += lookPast
 	}
 	return n
