@@ -313,9 +313,9 @@ func TestKernelGivesEveryFrameToAReaderUnderLoadAndAfterSleep(t *testing.T) {
 	}
 	if devicetest.ShortForm() {
 		devicetest.InKernel(t, machine, func(t *testing.T) {
-			frames(t, 100, "at leisure")
-			frames(t, 20, "under full load")
-			frames(t, 100, "asleep for 250 ms again and again")
+			frames(t, 50, "at leisure")
+			frames(t, 10, "under full load")
+			frames(t, 50, "asleep for 250 ms again and again")
 		})
 		return
 	}
@@ -395,7 +395,7 @@ func TestKernelBufferThatRunsOverMakesNoOtherCard(t *testing.T) {
 		sim := devicetest.NewGPIOSim(t, header4, 28)
 		rounds := 100
 		if devicetest.ShortForm() {
-			rounds = 3
+			rounds = 2
 		}
 		for _, format := range []string{"26", "34", "h10304"} {
 			p := startProcess(t, "26,34,h10304", false)
@@ -447,7 +447,7 @@ func TestKernelReader(t *testing.T) {
 func firstFrame(t *testing.T) {
 	rounds := 100
 	if devicetest.ShortForm() {
-		rounds = 5
+		rounds = 3
 	}
 	sim := devicetest.NewGPIOSim(t, header4, 28)
 	stalls := 0
