@@ -95,7 +95,7 @@ power-kernel: deps
 
 FORM ?= full
 test-kernel: guest-kernel ## readers and lamps against the kernel's own drivers, in a virtual machine. FORM=short: in a minute
-	GUEST_KERNEL=$(POWER_CACHE)/guest GUEST_FORM=$(FORM) $(GO) test -count=1 -timeout 120m -v -run 'Kernel' ./device/... ./ui/... ./cmd/... | grep -vE 'no test|^PASS$$'
+	GUEST_KERNEL=$(POWER_CACHE)/guest GUEST_FORM=$(FORM) $(GO) test -count=1 -timeout 6h -v -run 'Kernel' ./device/... ./ui/... ./cmd/... | grep -vE 'no test|^PASS$$'
 
 # Debian's usual kernel for those machines, with its modules for simulated hardware.
 # gpio-sim is not among them: it is compiled from the kernel's source, which Debian
