@@ -210,6 +210,19 @@ func monotonic() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// clocks reads both clocks at one moment, unless we were interrupted just there.
+func clocks() (now time.Time, base time.Duration) {
+	best := time.Duration(1<<63 - 1)
+	for range 5 {
+		before := monotonic()
+		at := time.Now()
+		if d := monotonic() - before; d < best {
+			best, now, base = d, at, before
+		}
+	}
+	return now, base
+}
+
 // inotify is woken by what appears in the folders of a device.
 type inotify struct{ *os.File }
 

@@ -191,7 +191,7 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 	stop := context.AfterFunc(ctx, func() { dev.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	opened, base := time.Now(), monotonic()
+	opened, base := clocks()
 	r.dec.reset(opened)
 	r.pad = pad{}
 	r.value = ""
