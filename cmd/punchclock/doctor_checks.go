@@ -216,7 +216,7 @@ func (p *patient) watchdog(context.Context) sight {
 	return ok("there is one; this kernel does not tell whether it is armed")
 }
 
-const mostExposure = 1.7 // of the unit as it is shipped
+const mostExposure = 1.7 // of the unit as it is shipped, which a test of it holds
 
 // exposure has systemd judge the unit as it is installed.
 func (p *patient) exposure(ctx context.Context, tool string) sight {

@@ -710,11 +710,17 @@ func (p *patient) gpioTaken(lines []gpioLine, chips []wiegand.Chip) sight {
 	return ok("%s", strings.Join(said, ", "))
 }
 
-// The page, and the fonts for it.
+// The page, the fonts for it, and the small display.
 
 func (p *patient) pageChecks() (all []check) {
+	if d := p.cfg.Display; d.Driver != "" {
+		bus := readerConfig{Name: "display", Driver: d.Driver, Port: d.Bus}
+		all = append(all,
+			check{id: "display.device", title: "device", run: func(context.Context) sight { _, f := p.readerDevice(bus); return f }},
+			check{id: "display.access", parent: "display.device", title: "access", run: func(context.Context) sight { return p.readerAccess(bus) }})
+	}
 	if p.cfg.Kiosk.Listen == "" {
-		return nil
+		return all
 	}
 	all = append(all, check{id: "page.answers", title: "page", run: p.pageAnswers})
 	for _, browser := range []string{"chromium", "chromium-browser", "firefox-esr", "firefox", "cog", "epiphany-browser", "surf"} {

@@ -582,6 +582,11 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 			b.listen = func(string) error { return errors.New("address already in use") }
 		}, "page.answers", isFailed, "already in use", "kiosk.listen", 1},
 		{"a page that is off", "", func(b *bench) { b.cfg.Kiosk.Listen = "" }, "page.answers", absent, "", "", 0},
+		{"a display on a bus that is off", "[display]\ndriver = \"ssd1306\"\n", func(*bench) {}, "display.device", isFailed, "/dev/i2c-1 is not there", "dtparam=i2c_arm=on", 4},
+		{"a display", "[display]\ndriver = \"ssd1306\"\n", func(b *bench) {
+			b.devices["/dev/i2c-1"] = node{mode: fs.ModeDevice | fs.ModeCharDevice | 0o660, gid: 30, real: "/dev/i2c-1"}
+		}, "display.access", isOK, "the account punchclock may open it", "", 0},
+		{"a Wiegand reader's lines", "[[reader]]\nname = \"gate\"\ndriver = \"wiegand\"\nd0 = \"GPIO22\"\nd1 = \"GPIO23\"\n", func(b *bench) { b.taken(23, "spi0 CS1") }, "gpio.lines", isFailed, `GPIO23 (reader gate) by "spi0 CS1"`, "overlay", 1},
 		{"no font for Thai", "", func(b *bench) {
 			b.holds.Roster.Languages = []string{"th", "en"}
 			b.output = noThai
