@@ -43,7 +43,6 @@ type sight struct {
 	// What the exit code is made of, beside the state.
 	missing bool // hardware that is configured is not there
 	config  bool // the configuration is at fault
-	stop    bool // what is below cannot be looked at, although this did not fail
 }
 
 func ok(format string, args ...any) sight {
@@ -133,7 +132,7 @@ func examine(ctx context.Context, checks []check, progress func(done int)) []che
 				case parent.state == isFailed:
 					o.sight = unknown("", "not run: %s failed", c.parent)
 					return
-				case parent.state == isUnknown, parent.stop:
+				case parent.state == isUnknown:
 					o.sight = unknown("", "not run: it needs %s", c.parent)
 					return
 				}

@@ -276,23 +276,24 @@ func (p *patient) secrets(context.Context) sight {
 	remedy, good := "", 0
 	// look checks one; what is wrong goes into one of the lists.
 	look := func(dest, what, name string, isLogin bool) {
-		path, handed, sealed := p.secret(name)
+		f := p.secret(name)
+		path := f.path
 		say := func(format string, args ...any) string {
 			return fmt.Sprintf("%s: ", dest) + fmt.Sprintf(format, args...)
 		}
-		if handed && p.unit != "" && !slices.ContainsFunc(append(p.unitValues("LoadCredential"), p.unitValues("LoadCredentialEncrypted")...),
+		if f.handed && p.unit != "" && !slices.ContainsFunc(append(p.unitValues("LoadCredential"), p.unitValues("LoadCredentialEncrypted")...),
 			func(v string) bool { return v == name || strings.HasPrefix(v, name+":") }) {
 			bad = append(bad, say("%s: the unit does not hand %q over", what, name))
 			remedy = fmt.Sprintf("systemctl edit punchclock, add [Service] and LoadCredential=%s, then restart it", name)
 			return
 		}
-		if sealed {
+		if f.sealed {
 			good++
 			return
 		}
 		text, err := readSecret(path)
 		switch {
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrPermission), f.closed && errors.Is(err, fs.ErrNotExist):
 			closed = append(closed, say("%s may not be read by this account", what))
 			return
 		case err != nil:

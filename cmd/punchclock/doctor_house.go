@@ -52,9 +52,7 @@ func (p *patient) outboxOpen(context.Context) sight {
 	case !errors.Is(p.daemonErr, errNoDaemon):
 		return unknown(asRoot, "the clock was not asked, and it has the files")
 	case errors.Is(p.outboxErr, fs.ErrNotExist):
-		f := ok("no punch was ever stored here")
-		f.stop = true
-		return f
+		return ok("no punch was ever stored here")
 	case errors.Is(p.outboxErr, queue.ErrInUse):
 		return unknown("run doctor again in a minute", "a clock is starting, or another program reads the files")
 	case errors.Is(p.outboxErr, fs.ErrPermission):
@@ -102,6 +100,9 @@ const (
 
 // outboxChain walks as far as it comes in its time.
 func (p *patient) outboxChain(ctx context.Context) sight {
+	if errors.Is(p.outboxErr, fs.ErrNotExist) {
+		return sight{} // nothing to walk along
+	}
 	if p.walk == nil {
 		return unknown("", "nobody could be asked")
 	}
@@ -169,14 +170,10 @@ func (p *patient) rosterSource(context.Context) sight {
 const importRoster = "punchclock roster import people.csv"
 
 func (p *patient) rosterPeople(context.Context) sight {
-	absent := func() sight {
-		f := warn(importRoster, "there is none: every badge is stored as unknown")
-		f.stop = true
-		return f
-	}
+	absent := warn(importRoster, "there is none: every badge is stored as unknown")
 	switch {
 	case errors.Is(p.rosterErr, fs.ErrNotExist):
-		return absent()
+		return absent
 	case errors.Is(p.rosterErr, fs.ErrPermission):
 		return unknown(asRoot, "%v", p.rosterErr)
 	case p.rosterErr != nil && p.alone():
@@ -186,16 +183,14 @@ func (p *patient) rosterPeople(context.Context) sight {
 	case p.holds == nil:
 		return unknown("systemctl restart punchclock", "the clock did not tell: %v", p.holdsErr)
 	case p.holds.Roster == nil:
-		return absent()
+		return absent
 	}
 	r := p.holds.Roster
 	age := p.now().Sub(r.Changed)
 	detail := fmt.Sprintf("%d people, %d of them active, changed %s ago", r.People, r.Active, roughly(max(0, age)))
 	switch {
 	case r.Active == 0:
-		f := absent()
-		f.detail = detail + ": every badge is stored as unknown"
-		return f
+		return warn(importRoster, "%s: every badge is stored as unknown", detail)
 	case age > oldRoster:
 		return warn("ask HR whether nobody has come or gone; then: "+importRoster, "%s", detail)
 	}
@@ -203,6 +198,9 @@ func (p *patient) rosterPeople(context.Context) sight {
 }
 
 func (p *patient) rosterBadges(context.Context) sight {
+	if p.holds == nil || p.holds.Roster == nil || p.holds.Roster.Active == 0 {
+		return sight{} // nobody to have one
+	}
 	r := p.holds.Roster
 	detail := fmt.Sprintf("%d of %d have a badge", r.Active-r.NoBadge, r.Active)
 	switch {
@@ -284,7 +282,7 @@ func (p *patient) resolve(ctx context.Context, d destinationConfig) sight {
 func (p *patient) clientOptions(d destinationConfig) drain.ClientOptions {
 	o := drain.ClientOptions{CAFile: d.CAFile, Proxy: d.Proxy, Transport: p.network}
 	if d.ProxyLoginFile != "" {
-		path, _, _ := p.secret(d.ProxyLoginFile)
+		path := p.secret(d.ProxyLoginFile).path
 		o.ProxyLogin = func() (string, error) { return readSecret(path) }
 	}
 	return o
@@ -345,11 +343,11 @@ func (p *patient) shown(ctx context.Context, d destinationConfig, address string
 
 // token asks for one. No clock runs, so nobody else makes calls.
 func (p *patient) token(ctx context.Context, d destinationConfig) sight {
-	path, _, sealed := p.secret(d.SecretFile)
-	if sealed {
+	at := p.secret(d.SecretFile)
+	if at.sealed {
 		return unknown("systemctl start punchclock", "only systemd can open the secret")
 	}
-	if _, err := readSecret(path); err != nil {
+	if _, err := readSecret(at.path); err != nil {
 		return unknown("", "not run: the secret cannot be read, see config.secrets")
 	}
 	var server atomic.Pointer[time.Duration]
@@ -362,7 +360,7 @@ func (p *patient) token(ctx context.Context, d destinationConfig) sight {
 	}
 	defer client.CloseIdleConnections()
 	dest, err := destinationDrivers[d.Driver](d, destinationParts{
-		secret: func() (string, error) { return readSecret(path) }, http: client, log: slog.New(slog.DiscardHandler), place: p.cfg.Device.Name,
+		secret: func() (string, error) { return readSecret(at.path) }, http: client, log: slog.New(slog.DiscardHandler), place: p.cfg.Device.Name,
 		people: func(string) (punch.Employee, bool) { return punch.Employee{}, false }, tokens: func(string) {}, clock: func(time.Time) {},
 	})
 	if err != nil {

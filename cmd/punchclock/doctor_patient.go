@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -192,22 +193,32 @@ func (p *patient) user() login {
 // takes them from, and where it has put them for the running clock.
 var credentialFolders = []string{"/run/credentials/punchclock.service", "/etc/credstore", "/run/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore"}
 
-// secret finds the file of a secret as the clock sees it. sealed says that only
-// systemd can open it. handed is whether systemd has to hand it over.
-func (p *patient) secret(name string) (path string, handed, sealed bool) {
-	path = p.cfg.secretPath(name)
-	if _, err := os.Stat(path); err == nil || !errors.Is(err, os.ErrNotExist) || filepath.IsAbs(name) {
-		return path, false, false
+// secretPlace is where a secret lies.
+type secretPlace struct {
+	path   string
+	handed bool // systemd has to hand it over
+	sealed bool // only systemd can open it
+	closed bool // it may lie where this account may not look
+}
+
+// secret finds the file of a secret as the clock sees it.
+func (p *patient) secret(name string) (f secretPlace) {
+	f.path = p.cfg.secretPath(name)
+	if _, err := os.Stat(f.path); err == nil || !errors.Is(err, fs.ErrNotExist) || filepath.IsAbs(name) {
+		return f
 	}
 	for _, dir := range credentialFolders {
-		if p.exists(filepath.Join(dir, name)) {
-			return p.machine.path(filepath.Join(dir, name)), true, false
-		}
-		if p.exists(filepath.Join(dir+".encrypted", name)) {
-			return p.machine.path(filepath.Join(dir+".encrypted", name)), true, true
+		for _, ending := range []string{"", ".encrypted"} {
+			path := p.machine.path(filepath.Join(dir+ending, name))
+			switch _, err := p.node(path); {
+			case err == nil:
+				return secretPlace{path: path, handed: true, sealed: ending != ""}
+			case errors.Is(err, fs.ErrPermission):
+				f.closed = true
+			}
 		}
 	}
-	return path, false, false
+	return f
 }
 
 // holdings is what the outbox and the roster have to tell doctor: numbers only.

@@ -41,6 +41,7 @@ type bench struct {
 	now     time.Time
 	chain   []*x509.Certificate
 	devices map[string]node
+	closed  string // a folder that this account may not look into
 	kernel  clock.Kernel
 }
 
@@ -91,6 +92,9 @@ func newBench(t *testing.T, extra string) *bench {
 		node: func(p string) (node, error) {
 			if n, ok := b.devices[p]; ok {
 				return n, nil
+			}
+			if b.closed != "" && strings.HasPrefix(p, b.closed) {
+				return node{}, fmt.Errorf("stat %s: %w", p, fs.ErrPermission)
 			}
 			if strings.HasPrefix(p, "/dev/") {
 				return node{}, fmt.Errorf("stat %s: %w", p, fs.ErrNotExist)
@@ -341,6 +345,10 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 			b.sys("/etc/credstore/104-secret", "s3cret")
 			b.unit = "[Service]\nUser=punchclock\n"
 		}, "config.secrets", isFailed, "does not hand", "LoadCredential=104-secret", 2},
+		{"a secret that may lie where this account may not look", "", func(b *bench) {
+			os.Remove(filepath.Join(b.dir, "104-secret"))
+			b.closed = b.machine.path("/etc/credstore")
+		}, "config.secrets", isUnknown, "may not be read by this account", "as root", 3},
 		{"authorities that are none", "", func(b *bench) { b.cfg.Destinations[0].CAFile = b.file("ca.pem", "x") }, "config.secrets", isFailed, "no certificate", "PEM", 2},
 		{"a proxy's login that is none", "", func(b *bench) { b.cfg.Destinations[0].ProxyLoginFile = b.file("login", "top") }, "config.secrets", isFailed, "not in the form", "user:password", 2},
 
@@ -405,7 +413,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 
 		{"another program reads the files", "", func(b *bench) { b.stopped(); b.outboxErr = fmt.Errorf("x: %w", queue.ErrInUse) }, "outbox.open", isUnknown, "is starting", "again", 3},
 		{"before the first punch", "", func(b *bench) { b.stopped(); b.outboxErr = fs.ErrNotExist }, "outbox.open", isOK, "no punch was ever stored", "", 3},
-		{"before the first punch there is no chain", "", func(b *bench) { b.stopped(); b.outboxErr = fs.ErrNotExist }, "outbox.chain", isUnknown, "not run: it needs outbox.open", "", 3},
+		{"before the first punch there is no chain", "", func(b *bench) { b.stopped(); b.outboxErr = fs.ErrNotExist }, "outbox.chain", absent, "", "", 3},
 		{"a damaged outbox", "", func(b *bench) { b.stopped(); b.outboxErr = errors.New("page 3 is torn") }, "outbox.open", isFailed, "page 3", "punchclock verify", 1},
 		{"files of another account", "", func(b *bench) { b.stopped(); b.outboxErr = fs.ErrPermission }, "outbox.open", isUnknown, "permission", "as root", 3},
 		{"nobody could be asked", "", func(b *bench) {
@@ -453,8 +461,9 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		}, "clock.rtc", isOK, "runs", "", 0},
 		{"a battery clock that came too late", "", sys("/sys/class/rtc/rtc0/hctosys", "0\n"), "clock.rtc", isWarning, "did not set the time", "fake-hwclock", 0},
 
-		{"no roster", "", func(b *bench) { b.holds.Roster = nil }, "roster.people", isWarning, "every badge is stored as unknown", "roster import", 3},
-		{"an empty roster", "", func(b *bench) { b.holds.Roster.Counts = roster.Counts{} }, "roster.people", isWarning, "0 people", "roster import", 3},
+		{"no roster", "", func(b *bench) { b.holds.Roster = nil }, "roster.people", isWarning, "every badge is stored as unknown", "roster import", 0},
+		{"an empty roster", "", func(b *bench) { b.holds.Roster.Counts = roster.Counts{} }, "roster.people", isWarning, "0 people", "roster import", 0},
+		{"nobody has no badge", "", func(b *bench) { b.holds.Roster = nil }, "roster.badges", absent, "", "", 0},
 		{"an old roster", "", func(b *bench) { b.holds.Roster.Changed = b.now.AddDate(-1, 0, 0) }, "roster.people", isWarning, "changed 365 days ago", "HR", 0},
 		{"a damaged roster", "", func(b *bench) { b.stopped(); b.rosterErr = errors.New("damaged") }, "roster.people", isFailed, "damaged", "roster import", 1},
 		{"a roster of another account", "", func(b *bench) { b.stopped(); b.rosterErr = fs.ErrPermission }, "roster.people", isUnknown, "permission", "as root", 3},
