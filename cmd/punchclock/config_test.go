@@ -95,10 +95,10 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:5:14: token_file is for a source that is a web address; leave it out, or write an https:// address into source`,
 			`f:6:12: encoding "latin" is not known; write "big5", "gbk" or "utf-8"`}},
 		{"displays", top + "[display]\ndriver = \"tft\"\nbus = \"i2c1\"\naddress = 0x99\nsize = \"40x2\"\n", []string{
-			`f:4:10: driver "tft" is not known; write one of "", "ssd1306", "sh1106" and "hd44780"`,
+			`f:4:10: driver "tft" is not known; write "", "ssd1306", "sh1106" or "hd44780"`,
 			`f:5:7: bus "i2c1" is no I²C bus; write for example "/dev/i2c-1"`,
-			`f:6:11: display.address = 153 is out of range; write 0 to 119`,
-			`f:7:8: size "40x2" is not known; write one of "16x2", "20x4", "16x4" and "20x2"`}},
+			`f:6:11: display.address = 153 is out of range; write a number from 0 to 119`,
+			`f:7:8: size "40x2" is not known; did you mean "20x2"?`}},
 		{"a size for dots", top + "[display]\ndriver = \"ssd1306\"\nsize = \"20x4\"\n", []string{
 			`f:5:8: size is for an hd44780; leave it out: the others have 128x64 dots`}},
 		{"open to the network", top + "[kiosk]\nlisten = \"0.0.0.0:8080\"\n", []string{
