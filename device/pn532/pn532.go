@@ -103,7 +103,7 @@ const (
 	stayWait  = 200 * time.Millisecond // the same, while a card may be there
 	twoWait   = 60 * time.Millisecond  // for the answer about two cards
 	rest      = 150 * time.Millisecond // between two looks at a card that stays
-	ackWait   = 50 * time.Millisecond  // the chip takes 15 ms at most
+	ackWait   = 100 * time.Millisecond // the chip takes 15 ms at most; this machine may be busy
 	quickWait = 200 * time.Millisecond // for an answer that needs no card
 	maxTries  = 3                      // of a command without an ACK
 	maxFaults = 10                     // in a row, before the chip is started afresh
