@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -27,6 +28,7 @@ import (
 	"punchclock/device/wiegand"
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
+	"punchclock/sync/resume"
 	"punchclock/sync/signin"
 	"punchclock/ui/lcd"
 )
@@ -49,6 +51,7 @@ type config struct {
 	Outbox       outboxConfig
 	Badge        badgeConfig
 	Roster       rosterConfig
+	Candidates   candidatesConfig
 	Indicator    indicatorConfig
 	Display      displayConfig
 	Schedule     []scheduleConfig
@@ -87,6 +90,18 @@ type outboxConfig struct {
 // badgeConfig says which readings are one card.
 type badgeConfig struct {
 	SameCard []roster.Rule
+}
+
+// candidatesConfig says where people who are about to start are read from.
+type candidatesConfig struct {
+	APIBase, TokenURL string
+	ClientID          string // "" is off
+	SecretFile        string // as written; see config.secretPath
+	Company           string // tax id, eight digits
+	Flag              string // any, matched, applied or saved
+	CallsPerSecond    int
+	KeepDays          int    // who was not hired is forgotten then
+	CAFile            string // "", absolute, or beside the file
 }
 
 // rosterConfig says where the roster is kept up to date from.
@@ -270,7 +285,9 @@ func defaultConfig() *config {
 		Display:   displayConfig{Bus: "/dev/i2c-1", Columns: 16, Rows: 2},
 		Outbox:    outboxConfig{ReserveMB: 64, KeepYears: 5},
 		Roster:    rosterConfig{Every: 15 * time.Minute, Encoding: "utf-8"},
-		Badge:     badgeConfig{SameCard: []roster.Rule{roster.Last4}},
+		Candidates: candidatesConfig{APIBase: "https://apis.104api.com.tw/ehrweb_resume/1.0", TokenURL: "https://apis.104api.com.tw/oauth2/token",
+			Flag: "any", CallsPerSecond: resume.DefaultCalls, KeepDays: 30},
+		Badge: badgeConfig{SameCard: []roster.Rule{roster.Last4}},
 	}
 }
 
@@ -402,6 +419,7 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	c.Outbox.read(root.table("outbox"))
 	c.Badge.read(root.table("badge"))
 	c.Roster.read(root.table("roster"), c)
+	c.Candidates.read(root.table("candidates"), c)
 	c.Indicator.read(root.table("indicator"))
 	c.Display.read(root.table("display"))
 	for _, s := range root.tables("schedule") {
@@ -522,6 +540,29 @@ func (v *clockConfig) read(s *section) {
 func (v *outboxConfig) read(s *section) {
 	s.number("reserve_mb", &v.ReserveMB, 0, 10_000)
 	s.number("keep_years", &v.KeepYears, 1, 20)
+	s.done()
+}
+
+func (v *candidatesConfig) read(s *section, c *config) {
+	s.baseURL("api_base", &v.APIBase)
+	s.baseURL("token_url", &v.TokenURL)
+	s.text("client_id", &v.ClientID)
+	s.text("client_secret_file", &v.SecretFile)
+	if s.text("company", &v.Company) && v.Company != "" && !unoForm.MatchString(v.Company) {
+		s.bad("company", fmt.Sprintf("company %q is not a tax id", v.Company), "write its eight digits, as text")
+	}
+	s.oneOf("flag", &v.Flag, slices.Sorted(maps.Keys(resumeFlags)))
+	s.number("calls_per_second", &v.CallsPerSecond, 1, resume.MostCalls)
+	s.number("keep_days", &v.KeepDays, 1, 365)
+	s.text("ca_file", &v.CAFile)
+	v.CAFile = c.beside(v.CAFile)
+	if v.ClientID != "" {
+		for key, have := range map[string]string{"client_secret_file": v.SecretFile, "company": v.Company} {
+			if have == "" {
+				s.bad(key, key+" is missing", `with client_id it takes company = "12345678" and client_secret_file = "104-resume-secret"`)
+			}
+		}
+	}
 	s.done()
 }
 
@@ -1678,6 +1719,18 @@ func (c *config) show(w io.Writer) error {
 		set("token_file", c.Roster.TokenFile)
 		set("ca_file", c.Roster.CAFile)
 	}
+	b.WriteString("\n[candidates]\n")
+	set("client_id", c.Candidates.ClientID)
+	if c.Candidates.ClientID != "" {
+		set("client_secret_file", c.Candidates.SecretFile)
+		set("company", c.Candidates.Company)
+	}
+	set("api_base", c.Candidates.APIBase)
+	set("token_url", c.Candidates.TokenURL)
+	set("flag", c.Candidates.Flag)
+	set("calls_per_second", c.Candidates.CallsPerSecond)
+	set("keep_days", c.Candidates.KeepDays)
+	set("ca_file", c.Candidates.CAFile)
 	b.WriteString("\n[indicator]\n")
 	for _, p := range c.Indicator.pins() {
 		set(p.key, *p.pin)
@@ -1877,6 +1930,13 @@ source   = ""                       # 檔案或 https 網址 a file, or an https
 every    = "15m"                    # 多久看一次 how often to look
 encoding = "utf-8"                  # utf-8, big5, gbk
 # token_file = "roster-token"       # 網址需要的權杖 sent as a bearer token to a web address
+
+[candidates]                        # 104 履歷傳輸：新進人員 people about to start, from 104's résumé service: punchclock candidates ls
+client_id = ""                      # "": 不使用 off
+# client_secret_file = "104-resume-secret"
+# company   = "12345678"            # 統一編號 tax id
+# flag      = "any"                 # any, matched, applied, saved
+# keep_days = 30                    # 未錄用者幾天後刪除 who is not hired is forgotten then
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
 green      = "GPIO17"

@@ -35,10 +35,12 @@ type archive struct {
 	outbox *queue.Outbox
 	roster *roster.Roster
 	kick   func(dest string)
+
+	candidates *candidates
 }
 
 func newControl(h *clockwork) *http.Server {
-	a := &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, kick: func(dest string) {
+	a := &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
 			case w.name():
@@ -67,6 +69,9 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /roster", a.serveRoster)
 	mux.HandleFunc("POST /roster", a.serveImport)
 	mux.HandleFunc("GET /badge", a.serveBadge)
+	mux.HandleFunc("GET /candidates", a.serveCandidates)
+	mux.HandleFunc("DELETE /candidates", a.serveRemoveCandidate)
+	mux.HandleFunc("POST /candidates/hire", a.serveHire)
 	mux.HandleFunc("GET /doctor", a.serveDoctor)
 	return mux
 }
@@ -157,7 +162,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 	if err == nil || !errors.Is(err, errNoDaemon) {
 		return cl, err
 	}
-	a := &archive{cfg: cfg, kick: func(string) {}}
+	a := &archive{cfg: cfg, kick: func(string) {}, candidates: newCandidates(cfg)}
 	if write {
 		if err := becomeOwner(cfg.Device.StateDir); err != nil {
 			return nil, err

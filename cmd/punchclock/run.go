@@ -29,6 +29,7 @@ import (
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 	"punchclock/sync/drain"
+	"punchclock/sync/resume"
 	"punchclock/sync/token"
 	"punchclock/ui"
 	"punchclock/ui/indicator"
@@ -70,6 +71,8 @@ type clockwork struct {
 
 	reconciler *reconciler
 	source     *rosterSource // nil for none
+	candidates *candidates
+	walk       *resume.Walker // nil for none
 	learner    learner
 	reloaded   reload // the configuration file, since the start
 
@@ -158,6 +161,10 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if h.source, err = newRosterSource(cfg, log, h.roster); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	h.candidates = newCandidates(cfg)
+	if h.walk, err = h.newCandidateWalk(func() bool { return h.clock.Now().State == clock.Unset }); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	h.learner.look = (&archive{cfg: cfg, roster: h.roster}).look
 	h.metrics.watch(h)
 
@@ -183,6 +190,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { h.roster.SealPINs(rest, log); return nil })
 	if h.source != nil {
 		house.Go(func() error { return h.source.run(rest) })
+	}
+	if h.walk != nil {
+		house.Go(func() error { return h.walk.Run(rest) })
 	}
 	house.Go(func() error { return h.watchSecrets(rest) })
 	house.Go(func() error { return h.watchConfig(rest, hup) })

@@ -30,6 +30,8 @@ type status struct {
 	Readers      []readerStatus      `json:"readers"`
 	// Roster is there where the roster has a source.
 	Roster *rosterStatus `json:"roster,omitempty"`
+	// Candidates is there where people who are about to start are read from 104.
+	Candidates *candidatesStatus `json:"candidates,omitempty"`
 	// Configuration is there once the file was changed while the clock ran.
 	Configuration *reloadStatus `json:"configuration,omitempty"`
 }
@@ -109,7 +111,7 @@ func (h *clockwork) status() status {
 		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
-		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Roster: h.source.get(h), Configuration: h.reloaded.get(),
+		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Roster: h.source.get(h), Candidates: h.candidatesStatus(), Configuration: h.reloaded.get(),
 	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
@@ -270,6 +272,12 @@ func (s status) print(out io.Writer) error {
 		fmt.Fprintf(w, "roster\t%s\timported %s, looked at %s\n", r.Source, dash(r.Imported), dash(r.LookedAt))
 		if r.Problem != "" {
 			fmt.Fprintf(w, "\tWARNING\tnot taken over, the last good one is in force: %s\n", r.Problem)
+		}
+	}
+	if c := s.Candidates; c != nil {
+		fmt.Fprintf(w, "candidates\t%s\t%d wait, read up to %s\n", c.State, c.Pending, dash(c.NextHour))
+		if c.Problem != "" {
+			fmt.Fprintf(w, "\tWARNING\t%s\n", c.Problem)
 		}
 	}
 	if c := s.Configuration; c != nil {
