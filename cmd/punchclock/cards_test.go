@@ -18,6 +18,7 @@ type nfc struct {
 	mu   sync.Mutex
 	card string // its answer to the question for a card, "" for an empty field
 	asks bool   // the question waits
+	last string // what it said last
 }
 
 const (
@@ -32,6 +33,7 @@ func (n *nfc) say(frame string) {
 		panic(err)
 	}
 	n.line.Write(b)
+	n.last = frame
 }
 
 func (n *nfc) hold(card string) {
@@ -67,6 +69,13 @@ func (n *nfc) run() {
 			if body[0] == 0 { // ACK: give up
 				n.mu.Lock()
 				n.asks = false
+				n.mu.Unlock()
+				buf = body[3:]
+				continue
+			}
+			if body[0] == 0xFF { // NACK: again
+				n.mu.Lock()
+				n.say(n.last)
 				n.mu.Unlock()
 				buf = body[3:]
 				continue
