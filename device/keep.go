@@ -20,28 +20,50 @@ const (
 // out, Down once for each absence, with what is wrong; where that changes while the
 // device stays away, the log hears of it. It is called by a Reader's Run.
 func Keep(ctx context.Context, name string, log *slog.Logger, out chan<- Event, session func(ctx context.Context, up func()) error) {
-	said, told := "", false
+	var p Presence
+	log = log.With("reader", name)
 	for backoff := minBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
 		err := session(ctx, func() {
-			said, told, backoff = "", false, minBackoff
-			now := time.Now()
-			Send(ctx, out, Event{Reader: name, What: Up, First: now, Last: now})
+			backoff = minBackoff
+			p.Up(ctx, out, name, time.Now())
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		err = fmt.Errorf("reader %s: %w", name, err)
-		was := said
-		said = err.Error()
-		if !told {
-			told = true
-			now := time.Now()
-			Send(ctx, out, Event{Reader: name, What: Down, Err: err, First: now, Last: now})
-		} else if was != said {
-			log.Warn("reader is still down", "reader", name, "err", err)
-		}
+		p.Down(ctx, out, name, log, err)
 		Sleep(ctx, backoff)
 	}
+}
+
+// Presence is whether a reader is there, as far as it was told. Its zero value has told
+// nothing yet. It is for one goroutine.
+type Presence struct {
+	told bool   // Down was, and no Up since
+	said string // why it is down
+}
+
+// Up tells that the reader listens, since at.
+func (p *Presence) Up(ctx context.Context, out chan<- Event, name string, at time.Time) {
+	*p = Presence{}
+	Send(ctx, out, Event{Reader: name, What: Up, First: at, Last: at})
+}
+
+// Down tells that the reader is gone, once until it is up again; whoever gets it says
+// so. What keeps the reader away may change: the log hears of each message that differs
+// from the one before.
+func (p *Presence) Down(ctx context.Context, out chan<- Event, name string, log *slog.Logger, err error) {
+	err = fmt.Errorf("reader %s: %w", name, err)
+	was := p.said
+	p.said = err.Error()
+	if p.told {
+		if was != p.said {
+			log.Warn("reader is still down", "err", err)
+		}
+		return
+	}
+	p.told = true
+	now := time.Now()
+	Send(ctx, out, Event{Reader: name, What: Down, Err: err, First: now, Last: now})
 }
 
 // Send sends an event, unless ctx is done first.

@@ -68,17 +68,12 @@ type Reader struct {
 	log  *slog.Logger
 	dec  decoder
 	pad  pad // of the dialect Keypad, instead of dec
-	down downState
+	down device.Presence
 
 	value   string    // of the last card, for telling a repeat
 	seen    time.Time // its last key
 	faulted time.Time // last fault that only the technician needs
 	asked   time.Time // last fault that asked the person to try again
-}
-
-type downState struct {
-	told bool   // the event was sent
-	last string // message that was logged last
 }
 
 var (
@@ -126,7 +121,7 @@ func New(cfg Config) (*Reader, error) {
 // missing or goes away is told as Down and opened again when it comes; Run never
 // gives up. It is called once at a time.
 func (r *Reader) Run(ctx context.Context, out chan<- device.Event) error {
-	r.down = downState{}
+	r.down = device.Presence{}
 	open, watch := r.cfg.Open, newTimer
 	if open == nil {
 		open = func() (Device, error) { return find(r.cfg) }
@@ -157,7 +152,7 @@ func (r *Reader) Run(ctx context.Context, out chan<- device.Event) error {
 		if ctx.Err() != nil {
 			break
 		}
-		r.tellDown(ctx, out, err)
+		r.down.Down(ctx, out, r.cfg.Name, r.log, err)
 		if w == nil {
 			continue // it may be there again already
 		}
@@ -260,8 +255,7 @@ func (r *Reader) session(ctx context.Context, dev Device, out chan<- device.Even
 		}
 		if !up && now.Sub(opened) >= lineGap {
 			up = true
-			r.down = downState{}
-			device.Send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Up, First: now, Last: now})
+			r.down.Up(ctx, out, r.cfg.Name, now)
 		}
 	}
 }
@@ -289,22 +283,4 @@ func (r *Reader) tell(ctx context.Context, out chan<- device.Event, f frame) {
 	}
 	ev.What, ev.Medium, ev.Value, ev.Raw, ev.Bits = device.Card, f.Medium, f.Value, f.Raw, 8*len(f.Raw)
 	device.Send(ctx, out, ev)
-}
-
-// tellDown sends Down once until the reader is up again; whoever gets it says so.
-// What keeps the reader away may change: the log hears of each message that
-// differs from the one before.
-func (r *Reader) tellDown(ctx context.Context, out chan<- device.Event, err error) {
-	err = fmt.Errorf("reader %s: %w", r.cfg.Name, err)
-	was := r.down.last
-	r.down.last = err.Error()
-	if r.down.told {
-		if was != r.down.last {
-			r.log.Warn("reader is still down", "err", err)
-		}
-		return
-	}
-	now := time.Now()
-	r.down.told = true
-	device.Send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Down, Err: err, First: now, Last: now})
 }

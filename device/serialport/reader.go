@@ -48,17 +48,12 @@ type Reader struct {
 	cfg  Config
 	log  *slog.Logger
 	dec  decoder
-	down downState
+	down device.Presence
 
 	value   []byte    // of the last card, for telling a repeat
 	seen    time.Time // its last byte
 	faulted time.Time // last fault that only the technician needs
 	asked   time.Time // last fault that asked the person to try again
-}
-
-type downState struct {
-	told bool   // the event was sent
-	last string // message that was logged last
 }
 
 var _ device.Reader = (*Reader)(nil)
@@ -97,7 +92,7 @@ func New(cfg Config) (*Reader, error) {
 // missing or goes away is told as Down and opened again; Run never gives up. It
 // is called once at a time.
 func (r *Reader) Run(ctx context.Context, out chan<- device.Event) error {
-	r.down = downState{}
+	r.down = device.Presence{}
 	for backoff := minBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
 		up, err := r.session(ctx, out)
 		if ctx.Err() != nil {
@@ -153,7 +148,7 @@ func (r *Reader) session(ctx context.Context, out chan<- device.Event) (up bool,
 				continue
 			}
 			up = true
-			r.tellUp(ctx, out, at)
+			r.down.Up(ctx, out, r.cfg.Name, at)
 		}
 		// Only a read that came back empty proves silence: bytes may have waited
 		// for us longer than they waited for each other. A port without a settable
@@ -226,7 +221,7 @@ func (r *Reader) tell(ctx context.Context, out chan<- device.Event, f frame) {
 		}
 		*last = f.last
 		ev.What, ev.Fault, ev.Try = device.Fault, f.fault, f.try
-		send(ctx, out, ev)
+		device.Send(ctx, out, ev)
 		return
 	}
 	repeat := string(r.value) == string(f.value) && f.first.Sub(r.seen) < presentation
@@ -235,38 +230,12 @@ func (r *Reader) tell(ctx context.Context, out chan<- device.Event, f frame) {
 		return
 	}
 	ev.What, ev.Medium, ev.Value, ev.Raw, ev.Bits = device.Card, f.medium, string(f.value), slices.Clone(f.raw), f.bits
-	send(ctx, out, ev)
+	device.Send(ctx, out, ev)
 }
 
-func (r *Reader) tellUp(ctx context.Context, out chan<- device.Event, at time.Time) {
-	r.down = downState{}
-	send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Up, First: at, Last: at})
-}
-
-// tellDown sends Down once until the reader is up again; whoever gets it says so.
-// What keeps the reader away may change: the log hears of each message that
-// differs from the one before.
 func (r *Reader) tellDown(ctx context.Context, out chan<- device.Event, err error) {
 	if r.cfg.Port != "" {
 		err = fmt.Errorf("%s: %w", r.cfg.Port, err)
 	}
-	err = fmt.Errorf("reader %s: %w", r.cfg.Name, err)
-	was := r.down.last
-	r.down.last = err.Error()
-	if r.down.told {
-		if was != r.down.last {
-			r.log.Warn("reader is still down", "err", err)
-		}
-		return
-	}
-	now := time.Now()
-	r.down.told = true
-	send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Down, Err: err, First: now, Last: now})
-}
-
-func send(ctx context.Context, out chan<- device.Event, ev device.Event) {
-	select {
-	case out <- ev:
-	case <-ctx.Done():
-	}
+	r.down.Down(ctx, out, r.cfg.Name, r.log, err)
 }

@@ -75,7 +75,7 @@ type Reader struct {
 	keypad  *keypad // nil without keys
 	typist  device.Typist
 	up      bool // the event was sent
-	down    downState
+	down    device.Presence
 	said    string // about the last frame that was thrown away
 
 	src Edges
@@ -101,11 +101,6 @@ type frame struct {
 	noise       bool
 	since       [mostBits]time.Duration // before each bit
 	first, last time.Time
-}
-
-type downState struct {
-	told bool   // the event was sent
-	last string // message that was logged last
 }
 
 var _ device.Reader = (*Reader)(nil)
@@ -167,7 +162,7 @@ func New(cfg Config) (*Reader, error) {
 // of it is told as Down and tried again; Run never gives up. It is called once at
 // a time.
 func (r *Reader) Run(ctx context.Context, out chan<- device.Event) error {
-	r.up, r.down = false, downState{}
+	r.up, r.down = false, device.Presence{}
 	for backoff := minBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
 		err := r.session(ctx, out)
 		if ctx.Err() != nil {
@@ -197,7 +192,7 @@ func (r *Reader) session(ctx context.Context, out chan<- device.Event) error {
 
 	tell := func(ev device.Event) {
 		ev.Reader, ev.First, ev.Last = r.cfg.Name, fresh(ev.First), fresh(ev.Last)
-		send(ctx, out, ev)
+		device.Send(ctx, out, ev)
 	}
 	r.src, r.seq, r.f, r.raw = src, 0, frame{}, bits{}
 	r.typist.Clear()
@@ -284,7 +279,7 @@ func (r *Reader) calm(at time.Time, tell func(device.Event)) {
 	if r.up {
 		return
 	}
-	r.up, r.down = true, downState{}
+	r.up, r.down = true, device.Presence{}
 	tell(device.Event{What: device.Up, First: at, Last: at})
 	if r.missed >= cardLike && r.missed <= mostBits {
 		tell(device.Event{What: device.Fault, Fault: device.FaultLost, Try: true, First: at, Last: at})
@@ -433,34 +428,13 @@ func (r *Reader) meaning(key byte) byte {
 	return key
 }
 
-// tellDown sends Down once until the reader is up again; whoever gets it says so.
-// What keeps the reader away may change: the log hears of each message that
-// differs from the one before.
 func (r *Reader) tellDown(ctx context.Context, out chan<- device.Event, err error) {
 	r.up = false
-	err = fmt.Errorf("reader %s: %w", r.cfg.Name, err)
-	was := r.down.last
-	r.down.last = err.Error()
-	if r.down.told {
-		if was != r.down.last {
-			r.log.Warn("reader is still down", "err", err)
-		}
-		return
-	}
-	now := time.Now()
-	r.down.told = true
-	send(ctx, out, device.Event{Reader: r.cfg.Name, What: device.Down, Err: err, First: now, Last: now})
+	r.down.Down(ctx, out, r.cfg.Name, r.log, err)
 }
 
 // fresh gives a time the wall's reading of now, moved by how long it is ago.
 func fresh(t time.Time) time.Time {
 	now := time.Now()
 	return now.Add(t.Sub(now))
-}
-
-func send(ctx context.Context, out chan<- device.Event, ev device.Event) {
-	select {
-	case out <- ev:
-	case <-ctx.Done():
-	}
 }
