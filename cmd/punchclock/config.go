@@ -1932,11 +1932,9 @@ encoding = "utf-8"                  # utf-8, big5, gbk
 # token_file = "roster-token"       # 網址需要的權杖 sent as a bearer token to a web address
 
 [candidates]                        # 104 履歷傳輸：新進人員 people about to start, from 104's résumé service: punchclock candidates ls
-client_id = ""                      # "": 不使用 off
-# client_secret_file = "104-resume-secret"
-# company   = "12345678"            # 統一編號 tax id
-# flag      = "any"                 # any, matched, applied, saved
-# keep_days = 30                    # 未錄用者幾天後刪除 who is not hired is forgotten then
+client_id = ""                      # "": 不使用 off; 使用時 with it: client_secret_file = "104-resume-secret", company = "12345678" (統一編號)
+flag      = "any"                   # any, matched, applied, saved
+keep_days = 30                      # 未錄用者幾天後刪除 who is not hired is forgotten then
 
 [indicator]                         # 燈與蜂鳴器 lamps, buzzer, door relay; "" = 未接 not wired
 green      = "GPIO17"

@@ -102,9 +102,9 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		{"a size for dots", top + "[display]\ndriver = \"ssd1306\"\nsize = \"20x4\"\n", []string{
 			`f:5:8: size is for an hd44780; leave it out: the others have 128x64 dots`}},
 		{"candidates without a company", top + "[candidates]\nclient_id = \"x\"\nclient_secret_file = \"s\"\nflag = \"all\"\ncalls_per_second = 4\n", []string{
-			`f:3:1: company is missing; with client_id it takes company = "12345678" and client_secret_file = "104-resume-secret"`,
+			`f:3:2: company is missing; with client_id it takes company = "12345678" and client_secret_file = "104-resume-secret"`,
 			`f:6:8: flag "all" is not known; write "any", "applied", "matched" or "saved"`,
-			`f:7:20: candidates.calls_per_second = 4 is out of range; write 1 to 3`}},
+			`f:7:20: candidates.calls_per_second = 4 is out of range; write a number from 1 to 3`}},
 		{"open to the network", top + "[kiosk]\nlisten = \"0.0.0.0:8080\"\n", []string{
 			`f:4:10: listen address "0.0.0.0:8080" can be reached from the network; write "127.0.0.1:8080", or add allow_remote = true if everybody on that network may see names and punch by PIN`,
 		}},

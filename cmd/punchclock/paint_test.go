@@ -34,7 +34,7 @@ func (h *house) browse(ahead string) context.Context {
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(h.t.TempDir()), chromedp.NoSandbox,
 		chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("autoplay-policy", "no-user-gesture-required"))
-	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Minute)
 	h.t.Cleanup(cancel)
 	ctx, stopAll := chromedp.NewExecAllocator(ctx, opts...)
 	h.t.Cleanup(stopAll)

@@ -154,18 +154,18 @@ func (f *Face) Show(s ui.Screen) {
 // Run draws until ctx is done, then leaves the display dark, and returns nil.
 func (f *Face) Run(ctx context.Context) error {
 	wait := retryFirst
-	for said := ""; ; {
+	for said := false; ; {
 		began := f.c.Now()
 		err := f.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err.Error() != said {
-			said = err.Error()
-			f.c.Logger.Error("the display does not work; the clock goes on without it, and tries again", "driver", f.c.Driver, "err", err)
+		if f.c.Now().Sub(began) > retryMost { // it has worked meanwhile
+			wait, said = retryFirst, false
 		}
-		if f.c.Now().Sub(began) > retryMost {
-			wait, said = retryFirst, ""
+		if !said {
+			said = true
+			f.c.Logger.Error("the display does not work; the clock goes on without it, and tries again", "driver", f.c.Driver, "err", err)
 		}
 		select {
 		case <-ctx.Done():
