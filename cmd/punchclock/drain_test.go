@@ -57,7 +57,7 @@ func (h *house) backlog(n int, over time.Duration) {
 		wg.Go(func() {
 			p := h.people[i%len(h.people)]
 			_, err := b.Append(punch.Draft{Kind: punch.Kinds[i%2], Badge: punch.Badge(p.badge()), Employee: p.number, Reader: "front", Outcome: punch.Stored,
-				Stamp: punch.Stamp{Wall: begin.Add(over * time.Duration(i) / time.Duration(n)), Clock: punch.Synced}})
+				Stamp: punch.Stamp{Wall: begin.Add(over / time.Duration(n) * time.Duration(i)), Clock: punch.Synced}})
 			if err != nil {
 				h.t.Error(err)
 			}
