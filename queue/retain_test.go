@@ -525,7 +525,7 @@ func TestRetentionNeverLetsGoOfWhatANaiveTwinKeeps(t *testing.T) {
 			},
 		})
 	})
-	if trimmed == 0 {
+	if trimmed == 0 && !testing.Short() { // a few runs may well have no quiet fortnight among them
 		t.Error("nothing was ever let go: the test proves nothing")
 	}
 	t.Logf("%d punches were let go", trimmed)
