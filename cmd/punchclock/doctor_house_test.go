@@ -165,7 +165,7 @@ func TestDoctorFindsADamagedRecord(t *testing.T) {
 	badge := []byte(h.people[1].badge())
 	i := strings.Index(string(b), string(badge))
 	if i < 0 {
-		t.Skip("the stored form no longer holds the badge as text")
+		t.Fatal("the stored form no longer holds the badge as text: damage another part of the record")
 	}
 	b[i+4] ^= 1
 	if err := os.WriteFile(path, b, 0o600); err != nil {

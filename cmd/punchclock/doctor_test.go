@@ -338,7 +338,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		}, "config.secrets", isOK, "1 files", "", 0},
 		{"a secret that only systemd opens", "", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
-			b.sys("/etc/credstore.encrypted/104-secret", "xxx")
+			b.sys("/etc/credstore.encrypted/104-secret", "sealed")
 		}, "config.secrets", isOK, "1 files", "", 0},
 		{"a secret that the unit does not hand over", "", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
@@ -716,7 +716,7 @@ func TestWithoutAClockTheFarSidesAreAskedForAToken(t *testing.T) {
 		{"a wrong one", func(b *bench) { b.file("104-secret", "nonsense") }, isFailed, "auth_failed: transfercard: token call: refused", "client_secret_file"},
 		{"none that this account may read", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
-			b.sys("/etc/credstore.encrypted/104-secret", "xxx")
+			b.sys("/etc/credstore.encrypted/104-secret", "sealed")
 		}, isUnknown, "only systemd", "systemctl start"},
 		{"a far side that is away", func(b *bench) {
 			b.network = inMemory{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) })}
