@@ -9,12 +9,15 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED := 0
 # Calls are HTTP/1.1 on purpose, see sync/drain; without its HTTP/2 the program is half a
 # megabyte smaller.
-GOBUILD  := $(GO) build -trimpath -tags nethttpomithttp2 -ldflags '$(LDFLAGS)'
+# Functions are put into their callers only where that makes the clock faster: what is
+# computed, drawn and stored. Everywhere else it would make the program a tenth larger.
+INLINE   := runtime/... internal/... sync/... crypto/... hash/... math/... compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue/...
+GOBUILD  := $(GO) build -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINE)) -ldflags '$(LDFLAGS)'
 TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What make test tests with the race detector.
 PKGS     ?= ./...
-# What a stripped binary for a board may weigh, in bytes: 16 MB.
-MOST     := 16777216
+# What a stripped binary may weigh, in bytes.
+MOST     := 16000000
 
 .PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel deps
 
@@ -56,7 +59,7 @@ cross: ## build for every board, stripped, and weigh
 	@for t in $(TARGETS); do IFS=/ read -r os arch arm <<< "$$t"; dir=bin/$${t//\//-}; \
 	  GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$dir/ ./cmd/punchclock ./cmd/punchsim || exit 1; \
 	  n=$$(stat -c %s $$dir/punchclock); printf '%-14s %9d bytes\n' "$$t" "$$n"; \
-	  [ $$arch = amd64 ] || [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes"; exit 1; }; done
+	  [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes"; exit 1; }; done
 
 BENCH ?= full
 bench: build ## print the figures beside what is wanted, with slow cards of our own making; as root. BENCH=quick: in a minute
