@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -11,9 +12,14 @@ import (
 	"punchclock/sync/token"
 )
 
-// noteSync is how long a call may be under way before the note of it is forced to the
-// medium. Most are answered sooner, and cost the card nothing.
-const noteSync = time.Second
+const (
+	// noteSync is how long a call may be under way before the note of it is forced to the
+	// medium. Most are answered sooner, and cost the card nothing.
+	noteSync = time.Second
+	// tripsKept is how many calls the delay of the answers is judged by, and tripsFew
+	// how many at least: the first ones also look up names and shake hands.
+	tripsKept, tripsFew = 15, 3
+)
 
 // air is what is under way. It belongs to Run's goroutine.
 //
@@ -65,6 +71,9 @@ func (a *air) remove(f *flight) {
 type control struct {
 	brake <-chan struct{} // closed: calls that still wait for a permit are not made
 	leave func()          // called before each call leaves
+	// back is called when a call was answered, with how many there would have to be
+	// under way for the whole ceiling to be used, if every answer took as long.
+	back func(calls float64)
 }
 
 type controlKey struct{}
@@ -80,13 +89,50 @@ type notes struct {
 	failed error // of the last write
 }
 
+// trips is how long the last answers took, each as control.back has it.
+type trips struct {
+	mu   sync.Mutex
+	last []float64
+}
+
+func (t *trips) add(calls float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last = append(t.last, calls); len(t.last) > tripsKept {
+		t.last = t.last[1:]
+	}
+}
+
+// need is how many flights cover the delay of the answers, with as many again for
+// answers that take longer than most.
+func (t *trips) need() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) < tripsFew {
+		return 1
+	}
+	sorted := slices.Sorted(slices.Values(t.last))
+	return int(math.Ceil(2 * sorted[len(sorted)/2]))
+}
+
 // lanes is how many flights may be out. The first one after a start or a trouble goes
 // alone: a far side that is down, or refuses us, is asked once and not thirty times.
+// Later there are as many as it takes to use the ceiling, and no more, because each
+// that is out when the power goes is sent again: where answers come at once it is one.
+// Every second that an answer is late allows one more.
 func (w *Worker) lanes() int {
-	if w.proven {
-		return w.c.Lanes
+	if !w.proven {
+		return 1
 	}
-	return 1
+	n := w.trips.need()
+	w.notes.mu.Lock()
+	for _, f := range w.air.out {
+		if !f.left.IsZero() {
+			n = max(n, 1+int(time.Since(f.left)/time.Second))
+		}
+	}
+	w.notes.mu.Unlock()
+	return max(1, min(n, w.c.Lanes))
 }
 
 // full reports that nothing may leave before something has landed.
@@ -163,7 +209,7 @@ func (w *Worker) send(ctx context.Context, batch []punch.Punch) {
 		w.air.punches[p.ID] = true
 		w.air.people[p.Employee] = true
 	}
-	ctx = context.WithValue(ctx, controlKey{}, control{brake: w.air.brake, leave: func() { w.leaves(f) }})
+	ctx = context.WithValue(ctx, controlKey{}, control{brake: w.air.brake, leave: func() { w.leaves(f) }, back: w.trips.add})
 	landed := w.air.landed
 	go func() {
 		f.answer, f.err = w.c.Dest.Send(ctx, batch)
@@ -242,6 +288,7 @@ func (w *Worker) landAll(ctx context.Context) {
 func (w *Worker) land(ctx context.Context, changed <-chan struct{}, open <-chan time.Time) {
 	tick := time.NewTicker(noteSync)
 	defer tick.Stop()
+	full := w.full()
 	var back []*flight
 	for len(back) == 0 {
 		select {
@@ -253,6 +300,9 @@ func (w *Worker) land(ctx context.Context, changed <-chan struct{}, open <-chan 
 			return
 		case <-tick.C:
 			w.noteLong()
+			if full && !w.full() {
+				return // an answer is late
+			}
 		}
 	}
 	for more := true; more; {

@@ -204,6 +204,53 @@ func TestTheCeilingIsNeverBrokenAndUsedFullyHoweverFarTheOtherSide(t *testing.T)
 	}
 }
 
+func TestNoMoreIsUnderWayThanTheDelayOfTheAnswersAsksFor(t *testing.T) {
+	for _, c := range []struct {
+		trip        time.Duration
+		least, most int
+	}{
+		{5 * time.Millisecond, 1, 1}, // one call at a time uses the ceiling: a kill costs one resend at most
+		{100 * time.Millisecond, 3, 4},
+		{time.Second, 15, 30},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWire(30, func() time.Duration { return c.trip }, 0)
+			log := &draintest.Log{}
+			log.Append(crowd(1000, 1000)...)
+			r := fly(t, w, log, nil)
+			pass(40 * time.Second)
+			r.stop()
+			if w.max < c.least || w.max > c.most {
+				t.Errorf("with answers after %v there were %d calls under way at once, want %d to %d", c.trip, w.max, c.least, c.most)
+			}
+		})
+	}
+}
+
+func TestAnAnswerThatIsLateHoldsNobodyElseUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		w := newWire(30, func() time.Duration {
+			if n.Add(1) == 20 {
+				return 20 * time.Second
+			}
+			return time.Millisecond
+		}, 0)
+		log := &draintest.Log{}
+		log.Append(crowd(300, 300)...)
+		r := fly(t, w, log, nil)
+		pass(15 * time.Second)
+		if got := len(log.Verdicts("104")); got != 299 {
+			t.Errorf("%d delivered while one answer is late", got)
+		}
+		pass(10 * time.Second)
+		r.stop()
+		if got := len(log.Verdicts("104")); got != 300 {
+			t.Errorf("%d delivered", got)
+		}
+	})
+}
+
 func TestNobodysPunchesOvertakeEachOtherUnderAnyTrouble(t *testing.T) {
 	for range 10 {
 		synctest.Test(t, func(t *testing.T) {
@@ -437,8 +484,7 @@ func TestABacklogAtTheStartWaitsForARandomPartOfTheSpread(t *testing.T) {
 func TestTheTroubleThatAsksForMostPatienceIsTheOneThatCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		f := &far{}
-		f.answer = func(int, []punch.Punch) ([]punch.Verdict, error) { return nil, nil }
+		w := newWire(30, func() time.Duration { return 100 * time.Millisecond }, 0)
 		var mu sync.Mutex
 		dest := sendFunc(func(ctx context.Context, batch []punch.Punch) ([]punch.Verdict, error) {
 			mu.Lock()
@@ -446,11 +492,12 @@ func TestTheTroubleThatAsksForMostPatienceIsTheOneThatCounts(t *testing.T) {
 			i := n
 			mu.Unlock()
 			switch {
-			case i == 1:
-				return accept(batch), nil
-			case i == 2:
+			case i <= 3: // so far off that several are to be under way
+				return w.Send(ctx, batch)
+			case i == 4:
+				wait(ctx, time.Millisecond)
 				return nil, errOutage
-			case i == 3:
+			case i == 5:
 				wait(ctx, time.Second)
 				return nil, &token.Denied{State: token.AuthFailed, Err: errOutage}
 			default:
@@ -460,12 +507,12 @@ func TestTheTroubleThatAsksForMostPatienceIsTheOneThatCounts(t *testing.T) {
 		})
 		log := &draintest.Log{}
 		log.Append(crowd(40, 40)...)
-		r := start(t, f, log, func(c *drain.Config) { c.Dest, c.Batch, c.Lanes = dest, 1, 4 })
+		r := start(t, &far{}, log, func(c *drain.Config) { c.Dest, c.Batch, c.Lanes = dest, 1, 4 })
 		pass(10 * time.Second)
 		if s := r.Status(); s.State != token.AuthFailed {
 			t.Errorf("status %+v", s)
 		}
-		if mu.Lock(); n != 5 {
+		if mu.Lock(); n != 7 {
 			t.Errorf("%d Sends", n)
 		}
 		mu.Unlock()

@@ -39,6 +39,7 @@ const rest = time.Second + time.Millisecond
 // read, so steps of the wall clock change nothing. Callers are served in the order
 // in which they came, so that a token call is not starved by others.
 type Pace struct {
+	n    int
 	mu   sync.Mutex
 	home []time.Time     // when each permit that is not out came home, oldest first
 	line []chan struct{} // callers that wait, oldest first; the first one's channel is closed
@@ -50,7 +51,7 @@ type Pace struct {
 // NewPace returns a ceiling of n calls a second; n below 1 counts as 1.
 func NewPace(n int) *Pace {
 	n = max(n, 1)
-	p := &Pace{back: make(chan struct{}, 1), gap: 3 * rest / time.Duration(4*n)}
+	p := &Pace{n: n, back: make(chan struct{}, 1), gap: 3 * rest / time.Duration(4*n)}
 	for range n {
 		p.home = append(p.home, time.Now())
 	}
@@ -59,7 +60,8 @@ func NewPace(n int) *Pace {
 
 // Lanes is how many Sends at once use a ceiling of n fully, however long answers take:
 // with every permit out, there are still some waiting for the next one to come home,
-// while the answers before are being settled.
+// while the answers before are being settled. A [Worker] has no more of them out than
+// the answers' delay asks for.
 func Lanes(n int) int { return n + n/3 + 1 }
 
 // Transport returns a RoundTripper that takes a permit before each call of next.
@@ -86,12 +88,18 @@ func (t *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if flight.leave != nil {
 		flight.leave()
 	}
+	left := time.Now()
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
 		t.pace.release()
 		return nil, err
 	}
-	resp.Body = atEnd(resp.Body, func(error) { t.pace.release() })
+	resp.Body = atEnd(resp.Body, func(error) {
+		t.pace.release()
+		if flight.back != nil {
+			flight.back(time.Since(left).Seconds() * float64(t.pace.n))
+		}
+	})
 	return resp, nil
 }
 

@@ -62,6 +62,7 @@ type Worker struct {
 	kick  chan struct{} // holds one Kick
 	sends map[punch.ID]sends
 	notes notes
+	trips trips
 
 	mu     sync.Mutex
 	status Status
