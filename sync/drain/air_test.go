@@ -237,7 +237,11 @@ func TestAnAnswerThatIsLateHoldsNobodyElseUp(t *testing.T) {
 			return time.Millisecond
 		}, 0)
 		log := &draintest.Log{}
-		log.Append(crowd(300, 300)...)
+		ps := punches(1, 300)
+		for i := range ps {
+			ps[i].Employee = fmt.Sprint(i)
+		}
+		log.Append(ps...)
 		r := fly(t, w, log, nil)
 		pass(15 * time.Second)
 		if got := len(log.Verdicts("104")); got != 299 {
