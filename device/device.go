@@ -11,6 +11,9 @@ package device
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"time"
 )
 
@@ -86,6 +89,26 @@ type Event struct {
 	// Go's monotonic reading. The tap's time and its latency count from Last.
 	First, Last time.Time
 }
+
+// masked is the event without the card's number, the employee's and the PIN.
+func (e Event) masked() string {
+	s := e.Reader + " " + e.What.String()
+	for _, word := range []string{e.Medium, e.Key, e.Fault} {
+		if word != "" {
+			s += " " + word
+		}
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// LogValue keeps cards' numbers out of logs.
+func (e Event) LogValue() slog.Value { return slog.StringValue(e.masked()) }
+
+// Format keeps them out of all that is printed.
+func (e Event) Format(f fmt.State, _ rune) { io.WriteString(f, e.masked()) }
 
 // Reader is one configured input.
 //

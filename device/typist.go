@@ -1,6 +1,8 @@
 package device
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"time"
 )
@@ -11,11 +13,8 @@ type PIN string
 
 const hidden = "…"
 
-// String returns a stand-in.
-func (PIN) String() string { return hidden }
-
-// GoString returns a stand-in.
-func (PIN) GoString() string { return hidden }
+// Format prints a stand-in, whatever the verb.
+func (PIN) Format(f fmt.State, _ rune) { io.WriteString(f, hidden) }
 
 // MarshalText returns a stand-in.
 func (PIN) MarshalText() ([]byte, error) { return []byte(hidden), nil }

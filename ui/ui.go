@@ -8,7 +8,12 @@
 // screen stays.
 package ui
 
-import "time"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
 
 // Result is the answer to one tap, sent once, after the commit (or after the
 // commit failed). Its JSON form is the `result` event.
@@ -27,6 +32,23 @@ type Result struct {
 	// Supersedes is the id of the punch whose kind this one corrects, "" for none.
 	Supersedes string `json:"supersedes,omitempty"`
 }
+
+// masked is the result without the person's name.
+func (r Result) masked() string {
+	s := r.Outcome
+	for _, word := range []string{r.Kind, r.PunchID, r.Employee, r.Reason} {
+		if word != "" {
+			s += " " + word
+		}
+	}
+	return s
+}
+
+// LogValue keeps names out of logs.
+func (r Result) LogValue() slog.Value { return slog.StringValue(r.masked()) }
+
+// Format keeps them out of all that is printed.
+func (r Result) Format(f fmt.State, _ rune) { io.WriteString(f, r.masked()) }
 
 // Screen is all that a display needs to draw.
 type Screen struct {
@@ -55,6 +77,12 @@ type Mine struct {
 	FixUntil time.Time `json:"fix_until,omitzero"`
 	Until    time.Time `json:"until"` // when this is gone by itself
 }
+
+// LogValue keeps names out of logs.
+func (m Mine) LogValue() slog.Value { return slog.StringValue(m.Employee) }
+
+// Format keeps them out of all that is printed.
+func (m Mine) Format(f fmt.State, _ rune) { io.WriteString(f, m.Employee) }
 
 // Past is one punch of the log.
 type Past struct {

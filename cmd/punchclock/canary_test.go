@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"punchclock/device"
+	"punchclock/queue"
+	"punchclock/queue/punch"
 	"punchclock/sync/sandbox"
+	"punchclock/sync/token"
+	"punchclock/ui"
 )
 
 // earwig stands in front of a far side: it notes every secret that goes by, and has the
@@ -212,5 +219,56 @@ proxy_login_file = "proxy-login"
 	})
 	if err != nil || looked < 18 {
 		t.Errorf("%v after %d places", err, looked)
+	}
+}
+
+// Whatever prints them, and however: a line of the log that somebody adds next year is
+// written by somebody who has not read this.
+func TestWhatHoldsACardANameOrASecretDoesNotPrintIt(t *testing.T) {
+	const card, name, pin, bearer = "0A1B2C3D4E", "王小明", "83838383", "t-canary-bearer"
+	raw := []byte{0x0A, 0x1B, 0x2C, 0x3D, 0x4E}
+	b := punch.Badge("em:" + card)
+	who := punch.Employee{Number: "000123", Name: name, Badges: []punch.Badge{b}}
+	draft := punch.Draft{Kind: punch.In, Badge: b, Raw: raw, Bits: 40, Employee: "000123", Reader: "front", Outcome: punch.Stored}
+	shown := ui.Result{Outcome: "stored", Name: name, Employee: "000123"}
+	values := map[string]any{
+		"badge": b, "badges": []punch.Badge{b}, "by badge": map[punch.Badge]int{b: 1}, "employee": who, "pointer": &who, "employees": []punch.Employee{who},
+		"draft": draft, "punch": punch.Punch{ID: "x-000000000001", Draft: draft}, "entry": queue.Entry{Punch: punch.Punch{Draft: draft}},
+		"card": device.Event{Reader: "front", What: device.Card, Medium: "em", Value: card, Raw: raw}, "typed": device.Event{What: device.Entry, Number: "000123", PIN: pin},
+		"pin": device.PIN(pin), "token": token.Token{Value: bearer, Life: time.Hour}, "result": shown, "screen": ui.Screen{Result: &shown, Mine: &ui.Mine{Name: name}},
+		"mine": ui.Mine{Name: name},
+	}
+	var said bytes.Buffer
+	var sent []sentLine
+	book := journalBook(&sent)
+	end := book.begin()
+	for what, v := range values {
+		said.Reset()
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "% x"} {
+			fmt.Fprintf(&said, verb+"\n", v)
+		}
+		fmt.Fprintln(&said, fmt.Errorf("with %v", v))
+		for _, log := range []*slog.Logger{newLogger(&said), book.logger()} {
+			log.Info("x", "v", v)
+			log.With("v", v).WithGroup("g").Info("x", slog.Group("h", "v", v))
+		}
+		for _, secret := range []string{card, name, pin, bearer, "10 27 44 61 78", "0x0a1b", "0a1b2c", strings.ToUpper(hex.EncodeToString([]byte(b))), hex.EncodeToString([]byte(b)),
+			hex.EncodeToString([]byte(name)), hex.EncodeToString([]byte(pin)), hex.EncodeToString([]byte(bearer))} {
+			if strings.Contains(said.String(), secret) {
+				t.Errorf("%s: %q is in\n%s", what, secret, said.String())
+			}
+		}
+	}
+	end()
+	if len(sent) != 2*len(values) {
+		t.Fatalf("%d lines in the journal", len(sent))
+	}
+	for _, secret := range []string{card, name, pin, bearer} {
+		if all := fmt.Sprint(sent); strings.Contains(all, secret) {
+			t.Errorf("%q is in the journal: %s", secret, all)
+		}
+	}
+	if whole := fmt.Sprint(string(b), who.Name, string(device.PIN(pin))); !strings.Contains(whole, card) || !strings.Contains(whole, name) || !strings.Contains(whole, pin) {
+		t.Errorf("whoever asks for it does not get it: %s", whole)
 	}
 }

@@ -305,17 +305,3 @@ func (t *tool) printJSON(v any) error {
 
 func goVersion() string { return runtime.Version() }
 func platform() string  { return runtime.GOOS + "/" + runtime.GOARCH }
-
-// newLogger writes lines for the journal, which adds the time itself.
-func newLogger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, o))
-}

@@ -94,7 +94,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	// A panic would end with 2, which tells systemd that a person must correct the
 	// configuration; so it ends with a signal, and the clock is started again.
 	debug.SetTraceback("crash")
-	log := newLogger(t.stderr)
+	book := newLogbook(t.stderr, cfg.Device.ID)
+	defer book.begin()()
+	log := book.logger()
 	log.Info("starting", "device", cfg.Device.ID, "version", version, "state_dir", cfg.Device.StateDir)
 
 	// Open: state directory, clock, roster, outbox.

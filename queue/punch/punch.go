@@ -12,13 +12,16 @@
 // could have been off. The original is never overwritten; a correction stands
 // beside it.
 //
-// Badge numbers are personal. A [Badge] given to log/slog prints its medium and
-// its last three characters only.
+// Badge numbers and names are personal. However a [Badge] is printed, by fmt or by
+// log/slog, it shows its medium and its last three characters only, and an [Employee]
+// the number only; whoever needs all of it converts it to a string, or asks for the
+// field. Only JSON has the whole of a badge: that is how the roster is stored.
 package punch
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -245,6 +248,9 @@ func mask(s string) string {
 // LogValue keeps full badge numbers out of logs.
 func (b Badge) LogValue() slog.Value { return slog.StringValue(b.Masked()) }
 
+// Format keeps them out of all that is printed, whatever the verb.
+func (b Badge) Format(f fmt.State, _ rune) { io.WriteString(f, b.Masked()) }
+
 // Employee is one person of the roster.
 type Employee struct {
 	Number   string  // as HR registered it, leading zeros and all
@@ -258,6 +264,9 @@ type Employee struct {
 
 // LogValue lets nothing but the employee number into a log.
 func (e Employee) LogValue() slog.Value { return slog.StringValue(e.Number) }
+
+// Format lets nothing but the employee number into what is printed.
+func (e Employee) Format(f fmt.State, _ rune) { io.WriteString(f, e.Number) }
 
 // Stamp is the time of a tap, with all it takes to correct it later.
 type Stamp struct {
@@ -292,6 +301,16 @@ type Draft struct {
 	Outcome    Outcome
 	Supersedes uint64 // sequence number of the punch this one corrects, 0 for none
 	Stamp      Stamp
+}
+
+// LogValue keeps what came off the line, which is the card's number, out of logs.
+func (d Draft) LogValue() slog.Value { return slog.StringValue(d.masked()) }
+
+// Format keeps it out of all that is printed.
+func (d Draft) Format(f fmt.State, _ rune) { io.WriteString(f, d.masked()) }
+
+func (d Draft) masked() string {
+	return fmt.Sprintf("%v of %s by %s at reader %s, %v", d.Kind, d.Employee, d.Badge.Masked(), d.Reader, d.Outcome)
 }
 
 // ID names a punch everywhere and for ever: <device>-<seq, 12 digits>. It is
@@ -339,6 +358,12 @@ type Punch struct {
 	PrevHash     [32]byte // Hash of the record before
 	Hash         [32]byte // SHA-256 over sequence number and stored bytes
 }
+
+// LogValue lets the id and what the draft may show into a log.
+func (p Punch) LogValue() slog.Value { return slog.StringValue(string(p.ID) + ": " + p.masked()) }
+
+// Format lets nothing else into what is printed.
+func (p Punch) Format(f fmt.State, _ rune) { io.WriteString(f, string(p.ID)+": "+p.masked()) }
 
 // Time is the time to deliver: the corrected one where there is one.
 func (p Punch) Time() time.Time {
@@ -449,4 +474,10 @@ func (s *DeliveryState) UnmarshalText(b []byte) error {
 var (
 	_ slog.LogValuer = Badge("")
 	_ slog.LogValuer = Employee{}
+	_ slog.LogValuer = Draft{}
+	_ slog.LogValuer = Punch{}
+	_ fmt.Formatter  = Badge("")
+	_ fmt.Formatter  = Employee{}
+	_ fmt.Formatter  = Draft{}
+	_ fmt.Formatter  = Punch{}
 )

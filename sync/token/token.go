@@ -43,6 +43,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +79,14 @@ type Token struct {
 	Life  time.Duration // how long it is good, counted from when it was asked for; positive
 	Early time.Duration // how long before its end this one is renewed, where that depends on its life; 0 for Options.Early
 }
+
+// LogValue keeps the token out of logs.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.masked()) }
+
+// Format keeps it out of all that is printed.
+func (t Token) Format(f fmt.State, _ rune) { io.WriteString(f, t.masked()) }
+
+func (t Token) masked() string { return fmt.Sprintf("a token for %v", t.Life) }
 
 const (
 	probeDefault = 5 * time.Minute  // first wait after a Denied
