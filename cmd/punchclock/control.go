@@ -37,10 +37,14 @@ type archive struct {
 	kick   func(dest string)
 
 	candidates *candidates
+
+	admin       *adminPIN
+	fingerprint func() string // of the page's certificate
 }
 
-func newControl(h *clockwork) *http.Server {
-	a := &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, kick: func(dest string) {
+// archive is what the running clock's own calls work on.
+func (h *clockwork) archive() *archive {
+	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
 			case w.name():
@@ -50,7 +54,10 @@ func newControl(h *clockwork) *http.Server {
 			}
 		}
 	}}
-	mux := a.routes()
+}
+
+func newControl(h *clockwork) *http.Server {
+	mux := h.archive().routes()
 	mux.HandleFunc("GET /status", h.serveStatus)
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
 	mux.HandleFunc("POST /roster/feishu-ids", h.serveFeishuIDs)
@@ -73,6 +80,9 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("DELETE /candidates", a.serveRemoveCandidate)
 	mux.HandleFunc("POST /candidates/hire", a.serveHire)
 	mux.HandleFunc("GET /doctor", a.serveDoctor)
+	mux.HandleFunc("GET /admin", a.serveAdmin)
+	mux.HandleFunc("POST /admin/pin", a.serveSetPIN)
+	mux.HandleFunc("POST /admin/unlock", a.serveUnlock)
 	return mux
 }
 
@@ -171,6 +181,9 @@ func control(cfg *config, write bool) (*controlClient, error) {
 			return nil, usage("state directory: %w", err)
 		}
 	}
+	silent := slog.New(slog.DiscardHandler) // show says what there is
+	a.admin = newAdminPIN(cfg.Device.StateDir, nil, silent)
+	a.fingerprint = newAdminCert(cfg.Device.StateDir, cfg.Device.ID, nil, silent).fingerprint
 	people := &directory{}
 	done := func() {
 		if a.roster != nil {

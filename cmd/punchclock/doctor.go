@@ -295,7 +295,7 @@ func (t *tool) doctor(ctx context.Context, m *machine) *checkup {
 }
 
 // terminal reports whether a person reads along.
-func terminal(w io.Writer) bool {
+func terminal(w any) bool {
 	f, isFile := w.(*os.File)
 	if !isFile {
 		return false

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,6 +63,8 @@ type clockwork struct {
 	kiosk   *kiosk.Kiosk
 	workers []*worker
 	pins    *pinGuard
+	admin   *adminPIN
+	cert    *adminCert
 	lamp    *indicator.Indicator // nil: none is wired
 	metrics *metrics
 	skew    skew                  // of the far sides' clocks
@@ -126,6 +129,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	people.set(h.roster)
 	h.pins = newPINGuard(filepath.Join(cfg.Device.StateDir, "wrong-pins.json"), stamps{h.clock}.Now, log)
 	defer h.pins.keep()
+	h.admin = newAdminPIN(cfg.Device.StateDir, stamps{h.clock}.Now, log)
+	defer h.admin.keep()
+	h.cert = newAdminCert(cfg.Device.StateDir, cfg.Device.ID, stamps{h.clock}.Now, log)
 	h.outbox.OnCommit(h.metrics.commit)
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
@@ -203,6 +209,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if face != nil {
 		house.Go(func() error { return h.serveFace(rest, face) })
 		house.Go(func() error { return pokeOnChange(rest, h.outbox, face) })
+		if cfg.Kiosk.AllowRemote {
+			house.Go(func() error { return h.cert.run(rest) })
+		}
 	}
 	if lamp != nil {
 		house.Go(func() error { return lamp.Run(rest) })
@@ -728,7 +737,10 @@ func (h *clockwork) newFace() (*web.Server, error) {
 		hosts = append(hosts, name, name+".local")
 	}
 	c := web.Config{ID: h.cfg.Device.ID, Name: h.cfg.Device.Name, Version: version, Language: k.Language, Location: h.cfg.Device.Timezone,
-		AllowRemote: k.AllowRemote, Hosts: hosts, Listen: k.Listen, Volume: k.Volume, Voices: k.Voices, Backend: backend{h}, Metrics: h.metrics.handler(), Log: h.log}
+		AllowRemote: k.AllowRemote, Hosts: hosts, Listen: k.Listen, Volume: k.Volume, Voices: k.Voices, Backend: backend{h}, Admin: h.newAdminRoom(), Metrics: h.metrics.handler(), Log: h.log}
+	if k.AllowRemote {
+		c.Fingerprint = h.cert.fingerprint
+	}
 	c.Night.From, c.Night.To = k.Night[0], k.Night[1]
 	return web.New(c)
 }
@@ -742,7 +754,11 @@ func (h *clockwork) serveFace(ctx context.Context, face *web.Server) error {
 			h.log.Info("kiosk page", "url", "http://"+l.Addr().String()+"/")
 			srv := web.NewHTTPServer(face.Handler())
 			srv.ErrorLog = slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)
-			return serve(ctx, srv, l)
+			var cert func() (*tls.Certificate, error)
+			if h.cfg.Kiosk.AllowRemote {
+				cert = h.cert.get
+			}
+			return serve(ctx, srv, web.Listen(l, cert))
 		}
 		if err.Error() != said {
 			said = err.Error()

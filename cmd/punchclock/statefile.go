@@ -15,12 +15,17 @@ func replaceJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return replaceFile(path, append(b, '\n'))
+}
+
+// replaceFile is replaceJSON for any text.
+func replaceFile(path string, b []byte) error {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(b, '\n'))
+	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(next, path)
 	}
@@ -32,4 +37,13 @@ func replaceJSON(path string, v any) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// readJSONFile reads what replaceJSON wrote.
+func readJSONFile(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
 }

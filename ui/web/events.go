@@ -20,6 +20,7 @@ import (
 const (
 	kept       = 256              // results kept for replay
 	maxStreams = 64               // event streams at one time
+	maxRemote  = 48               // of these, from other machines: the page at the door keeps its place
 	pulseEvery = 20 * time.Second // keeps the line alive, and the page's clock right
 	statusRate = time.Second      // between two status events
 )
@@ -170,6 +171,7 @@ type hub struct {
 	screenNo uint64
 	pokes    uint64
 	streams  int
+	remote   int // of these, from other machines
 
 	statusMu    sync.Mutex
 	statusAt    time.Time
@@ -221,20 +223,26 @@ func (h *hub) poke() {
 }
 
 // enter takes a place for a stream, if there is one left.
-func (h *hub) enter() bool {
+func (h *hub) enter(local bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.streams == maxStreams {
+	if h.streams == maxStreams || !local && h.remote == maxRemote {
 		return false
 	}
 	h.streams++
+	if !local {
+		h.remote++
+	}
 	return true
 }
 
-func (h *hub) leave() {
+func (h *hub) leave(local bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.streams--
+	if !local {
+		h.remote--
+	}
 }
 
 // seen is how far a stream has come.
@@ -324,12 +332,13 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "text/event-stream")
 		return
 	}
-	if !s.hub.enter() {
+	local := isLocal(r)
+	if !s.hub.enter(local) {
 		h.Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("there are %d listeners already", maxStreams))
+		refuse(w, http.StatusServiceUnavailable, "there are too many listeners already")
 		return
 	}
-	defer s.hub.leave()
+	defer s.hub.leave(local)
 
 	lastID := r.Header.Get("Last-Event-ID")
 	if lastID == "" {

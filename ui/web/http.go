@@ -32,6 +32,7 @@ func NewHTTPServer(h http.Handler) *http.Server {
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       withConnection,
 	}
 	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(stop) }))
 	return srv

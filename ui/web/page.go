@@ -15,7 +15,7 @@ import (
 	"punchclock/ui/text"
 )
 
-//go:embed static page.html status.html
+//go:embed static page.html status.html admin.html
 var embedded embed.FS
 
 // file is one embedded asset.

@@ -19,6 +19,7 @@
 //	GET  /healthz      200 while the process answers
 //	GET  /readyz       200 while a punch could be stored now, else 503 with the reason
 //	GET  /metrics      Config.Metrics
+//	     /admin/*      the page for technicians and HR: see Admin
 //
 // Errors are {"error":"…"} with a status that fits: 400 for what cannot be read,
 // 403 for a foreign Host or Origin and for a wrong PIN, 405, 409 for a punch that
@@ -46,7 +47,7 @@
 // return. Each stream reads from there at its own speed; one that does not take
 // what is written to it for 10 seconds is dropped, and one that fell more than
 // 256 results behind goes on with the oldest that is left. There are at most 64
-// streams; the next one gets 503.
+// streams, 48 of them from other machines; the next one gets 503.
 //
 // # Who may ask
 //
@@ -56,7 +57,7 @@
 // AllowRemote, a configured name or the very address the connection came in on:
 // that stops a foreign web page which has its own name pointed at this machine
 // (DNS rebinding). An Origin must be the Host's own, and a browser that says
-// (Sec-Fetch-Site) that another site caused the request gets nothing but the two
+// (Sec-Fetch-Site) that another site caused the request gets nothing but the
 // pages: that stops forged calls, and streams used up from afar.
 package web
 
@@ -141,7 +142,12 @@ type Config struct {
 	Voices string
 	Night  struct{ From, To int }
 
-	Backend Backend      // required
+	Backend Backend // required
+	Admin   Admin   // of the page for technicians and HR; nil: there is none
+	// Fingerprint is the SHA-256 of the certificate with which this machine answers
+	// other machines, "" while it has none; nil: it answers them in the clear only.
+	Fingerprint func() string
+
 	Metrics http.Handler // answers /metrics; nil: 404
 	Log     *slog.Logger // nil: silent
 
@@ -155,6 +161,7 @@ type Server struct {
 	hosts map[string]bool
 	files map[string]file
 	page  pageMaker
+	admin *admin // nil: none
 
 	voices map[string]voice             // by path
 	spoken map[string]map[string]string // their paths, by language and word
@@ -195,6 +202,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.page, err = newPageMaker(cfg, s.files); err != nil {
 		return nil, fmt.Errorf("kiosk page: %w", err)
+	}
+	if cfg.Admin != nil {
+		if s.admin, err = newAdmin(s); err != nil {
+			return nil, fmt.Errorf("kiosk page: %w", err)
+		}
 	}
 	s.hub.init()
 	return s, nil
@@ -258,6 +270,10 @@ func (s *Server) Handler() http.Handler {
 			refuse(w, http.StatusForbidden, why)
 			return
 		}
+		if s.admin != nil && isAdminPath(r.URL.Path) {
+			s.admin.serve(w, r)
+			return
+		}
 		// Paths are looked up as they came, in a table: there is no file system
 		// behind them to climb about in.
 		rt, ok := routes[r.URL.Path]
@@ -293,7 +309,7 @@ func (s *Server) foreign(r *http.Request) string {
 			return "the request comes from the page of another site"
 		}
 	}
-	if site := r.Header.Get("Sec-Fetch-Site"); (site == "cross-site" || site == "same-site") && r.URL.Path != "/" && r.URL.Path != "/status" {
+	if site := r.Header.Get("Sec-Fetch-Site"); (site == "cross-site" || site == "same-site") && r.URL.Path != "/" && r.URL.Path != "/status" && r.URL.Path != adminPath {
 		return "the request was caused by the page of another site"
 	}
 	return ""
