@@ -83,6 +83,7 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /admin", a.serveAdmin)
 	mux.HandleFunc("POST /admin/pin", a.serveSetPIN)
 	mux.HandleFunc("POST /admin/unlock", a.serveUnlock)
+	mux.HandleFunc("GET /taps", a.serveTaps)
 	return mux
 }
 

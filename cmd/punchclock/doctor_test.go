@@ -170,7 +170,7 @@ mode = "off"
 	if b.cfg, err = loadConfig(b.path, built()); err != nil {
 		t.Fatal(err)
 	}
-	b.running = &status{Device: deviceStatus{"tpe-1f-lobby", "大廳", version}, Clock: machineClock{clockStatus: clockStatus{"synced", 12}},
+	b.running = &status{Device: deviceStatus{"tpe-1f-lobby", "大廳", version, 3600}, Clock: machineClock{clockStatus: clockStatus{"synced", 12}},
 		Outbox:       outboxStatus{LastSeq: 42, Ready: true, Bytes: 4e6},
 		Destinations: []destinationStatus{{Name: "104", State: "ok", LastSuccess: "2026-11-22T08:58:03.123+08:00"}},
 		Readers:      []readerStatus{{Name: "front", State: "ok", LastEvent: "2026-11-22T08:58:03.123+08:00"}}}

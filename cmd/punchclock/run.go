@@ -69,6 +69,7 @@ type clockwork struct {
 	metrics *metrics
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
+	started time.Time
 
 	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
 
@@ -106,7 +107,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err := makeStateDir(cfg.Device.StateDir); err != nil {
 		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
 	}
-	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics()}
+	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), started: time.Now()}
 	var err error
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err

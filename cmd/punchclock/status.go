@@ -40,6 +40,8 @@ type deviceStatus struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Version string `json:"version"`
+
+	UptimeSeconds float64 `json:"uptime_seconds"` // of the program: it falls where the program was started anew
 }
 
 type clockStatus struct {
@@ -107,7 +109,7 @@ func (h *clockwork) when(t time.Time) string {
 func (h *clockwork) status() status {
 	b := h.outbox.Stats()
 	s := status{
-		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version},
+		Device: deviceStatus{h.cfg.Device.ID, h.cfg.Device.Name, version, time.Since(h.started).Seconds()},
 		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
