@@ -61,7 +61,7 @@ func (o *Outbox) mend(path string, why error, newest bool) error {
 		}
 	}
 	c := carry{device: o.opt.Device, prev: s.startOf(o.opt.Device, first), pos: s.pos, parked: s.parked,
-		records: s.records, links: s.links, boots: s.boots, times: s.times}
+		records: s.records, links: s.links, linked: s.linked, boots: s.boots, times: s.times}
 	if !newest {
 		c.end = end
 	}
@@ -221,6 +221,7 @@ type salvaged struct {
 	pos     map[string]position
 	parked  map[string]map[uint64][]byte
 	links   map[uint64]string
+	linked  map[uint64]int64
 	times   map[uint64]decision
 	boots   map[[16]byte]int64
 	prev    [32]byte
@@ -240,7 +241,7 @@ func salvage(path, device string) (*salvaged, error) {
 	}
 	defer f.Close()
 	s := &salvaged{records: map[uint64][]byte{}, loose: map[uint64]bool{}, pos: map[string]position{}, parked: map[string]map[uint64][]byte{},
-		links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}}
+		links: map[uint64]string{}, linked: map[uint64]int64{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}}
 	others := map[uint64][][]byte{} // every whole version of a record
 	tree := true                    // what the tree leads to was committed; a page by itself may be stale
 	take := func(bucket, k, v []byte) error {
@@ -273,6 +274,8 @@ func salvage(path, device string) (*salvaged, error) {
 			}
 		case name == string(bktLinks) && len(k) == 8 && len(v) <= maxText:
 			s.links[binary.BigEndian.Uint64(k)] = string(v)
+		case name == string(bktLinks) && len(k) == 9 && len(v) == 8:
+			s.linked[binary.BigEndian.Uint64(k)] = int64(binary.BigEndian.Uint64(v))
 		case name == string(bktTimes) && len(k) == 8:
 			if d, ok := decodeDecision(v); ok {
 				s.times[binary.BigEndian.Uint64(k)] = d

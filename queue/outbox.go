@@ -68,9 +68,10 @@ type Options struct {
 	Device       string   // device id, part of every punch id
 	Destinations []string // names; a new one starts at the next punch to come
 	BootID       [16]byte // this boot, whose unset punches are held until SetBootTime
-	// Who looks a badge up in the roster, for punches made before it was known.
-	// Nil means nobody is known.
-	Who func(punch.Badge) (employee string, ok bool)
+	// Who looks a badge up in the roster, for punches made before it was known: whose it
+	// was when it was tapped, zero where nobody knows when that was. Nil means nobody is
+	// known.
+	Who func(b punch.Badge, tapped time.Time) (employee string, ok bool)
 	// Reserve is how many bytes must stay free on the file system: an append that
 	// finds less is refused with ErrFull while there is still room to work.
 	Reserve int64
@@ -128,6 +129,8 @@ type Outbox struct {
 	month    int
 	cursors  map[string]*cursor
 	links    map[uint64]string
+	linked   map[uint64]int64           // when, in milliseconds, of those in links
+	handed   map[string]map[uint64]bool // by destination: linked punches that Next gave out, without a verdict
 	boots    map[[16]byte]int64
 	times    map[uint64]decision
 	timeless map[[16]byte]bool // past boots whose time is nowhere in the log
@@ -194,10 +197,10 @@ func openWith(o Options, extra *extraCopies) (*Outbox, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Who == nil {
-		o.Who = func(punch.Badge) (string, bool) { return "", false }
+		o.Who = func(punch.Badge, time.Time) (string, bool) { return "", false }
 	}
 	b := &Outbox{opt: o, log: o.Logger, opened: time.Now(), changed: make(chan struct{}), work: make(chan struct{}, 1), copies: make(chan struct{}, 1), extra: extra,
-		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}, timeless: map[[16]byte]bool{}}
+		recent: map[punch.Tap]uint64{}, links: map[uint64]string{}, linked: map[uint64]int64{}, handed: map[string]map[uint64]bool{}, boots: map[[16]byte]int64{}, times: map[uint64]decision{}, timeless: map[[16]byte]bool{}}
 	if !o.ReadOnly {
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("outbox: %w", err)
@@ -363,6 +366,11 @@ func (o *Outbox) openFiles() error {
 			o.say("punches %d to %d at most are missing: a file was removed; numbering goes on at %d", o.head+1, next-1, next)
 			if err := o.jump(o.cur, next); err != nil {
 				return err
+			}
+		}
+		if len(firsts) > 1 { // a link that was undone is in an older file as it was
+			if err := o.cur.db.View(func(tx *bolt.Tx) error { o.loadLinks(tx); return nil }); err != nil {
+				return fmt.Errorf("outbox: %w", err)
 			}
 		}
 		o.findHoles(ends)
@@ -540,8 +548,14 @@ func (o *Outbox) loadLink(bucket, k, v []byte) {
 	}
 	switch string(bucket) {
 	case string(bktLinks):
-		if len(k) == 8 {
+		switch {
+		case len(k) == 8 && len(v) == 0: // undone
+			delete(o.links, binary.BigEndian.Uint64(k))
+			delete(o.linked, binary.BigEndian.Uint64(k))
+		case len(k) == 8:
 			o.links[binary.BigEndian.Uint64(k)] = string(v)
+		case len(k) == 9 && len(v) == 8:
+			o.linked[binary.BigEndian.Uint64(k)] = int64(binary.BigEndian.Uint64(v))
 		}
 	case string(bktBoots):
 		if len(k) == 16 && len(v) == 8 {

@@ -351,7 +351,12 @@ func TestUnknownBadgeIsDeliveredOnceTheRosterKnowsIt(t *testing.T) {
 	dir := t.TempDir()
 	known := map[punch.Badge]string{}
 	var mu sync.Mutex
-	o := Options{Dir: dir, Who: func(b punch.Badge) (string, bool) { mu.Lock(); defer mu.Unlock(); e, ok := known[b]; return e, ok }}
+	o := Options{Dir: dir, Who: func(b punch.Badge, _ time.Time) (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		e, ok := known[b]
+		return e, ok
+	}}
 	b := open(t, o)
 	d := draft(1)
 	d.Employee, d.Outcome = "", punch.UnknownBadge

@@ -132,6 +132,7 @@ func (o *Outbox) next(dest string, max int) (out []punch.Punch, bad []punch.Verd
 	if err := o.link(out); err != nil {
 		return nil, nil, err
 	}
+	o.hand(dest, out)
 	if err := o.corrected(out); err != nil {
 		return nil, nil, err
 	}
@@ -158,6 +159,9 @@ func (o *Outbox) complete(p *punch.Punch) error {
 	defer o.mu.RUnlock()
 	if p.Employee == "" {
 		p.Employee = o.links[p.Seq]
+		if ms, ok := o.linked[p.Seq]; ok && p.Employee != "" {
+			p.Linked = time.UnixMilli(ms).UTC()
+		}
 	}
 	if p.Stamp.Clock == punch.Unset {
 		if d, ok := o.times[p.Seq]; ok {

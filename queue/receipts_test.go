@@ -84,7 +84,7 @@ func TestEveryPunchKeepsItsReceiptWhileReceiptsMove(t *testing.T) {
 // Whatever is small lies beside the root page, which must stay one page.
 func TestRootStaysOnePage(t *testing.T) {
 	dir := t.TempDir()
-	b := open(t, Options{Dir: dir, Who: func(punch.Badge) (string, bool) { return "000001", true }})
+	b := open(t, Options{Dir: dir, Who: func(punch.Badge, time.Time) (string, bool) { return "000001", true }})
 	for i := range 500 {
 		d := draft(i)
 		d.Raw = make([]byte, 7)

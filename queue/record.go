@@ -36,11 +36,20 @@ import (
 // that a clock which was set back to an older version reads what a newer one
 // wrote. The hash of a record is SHA-256 over key and value, checksum included.
 //
+// What is no punch of anybody's is stored with the outcome "duplicate" and an
+// extension that says what it is: an older program keeps it as evidence and never
+// sends it, which is what a newer one does too.
+//
+//	tag 2, blocked   empty: the card was blocked
+//	tag 3, audit     act, from and by as texts, then a uvarint: see punch.Audit
+//
 // A common record is about 125 bytes with its key. Six of up to 152 bytes fit
 // into the bucket that bbolt keeps inside its root page.
 const (
 	recordVersion = 1
 	extSupersedes = 1 // uvarint: sequence number of the punch that this one corrects
+	extBlocked    = 2
+	extAudit      = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -59,19 +68,30 @@ func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) 
 
 // encodeRecord returns the stored form of d as punch number seq.
 func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
+	outcome, kind := d.Outcome, d.Kind
+	switch outcome {
+	case punch.BlockedBadge:
+		outcome = punch.Duplicate
+	case punch.AuditEntry:
+		outcome, kind = punch.Duplicate, punch.In // a kind is there, and stands for nothing
+	}
 	switch {
-	case !d.Kind.Valid():
+	case !kind.Valid():
 		return nil, errors.New("the kind is missing")
-	case d.Outcome < punch.Stored || d.Outcome > punch.Duplicate:
+	case outcome < punch.Stored || outcome > punch.Duplicate:
 		return nil, fmt.Errorf("outcome %q is not one that is stored", d.Outcome)
+	case (d.Outcome == punch.AuditEntry) != (d.Audit.Act != ""):
+		return nil, errors.New("what was changed goes with an audit entry, and with nothing else")
+	case len(d.Audit.Act) > maxText || len(d.Audit.From) > maxText || len(d.Audit.By) > punch.MaxAuditBy:
+		return nil, fmt.Errorf("a word of the audit entry is longer than %d bytes", maxText)
 	case len(d.Badge) > punch.MaxBadge || len(d.Employee) > maxText || len(d.Reader) > maxText:
 		return nil, fmt.Errorf("badge, employee number or reader name is longer than %d bytes", maxText)
 	case len(d.Raw) > maxRaw || d.Bits < 0 || d.Bits > 8*maxRaw || d.Bits > 8*len(d.Raw):
 		return nil, fmt.Errorf("%d raw bits in %d bytes: at most %d bytes are kept", d.Bits, len(d.Raw), maxRaw)
 	}
 	b := make([]byte, 0, 160)
-	b = append(b, recordVersion, byte(d.Outcome)<<4|byte(d.Stamp.Clock)&0xf)
-	b = appendText(b, d.Kind.String())
+	b = append(b, recordVersion, byte(outcome)<<4|byte(d.Stamp.Clock)&0xf)
+	b = appendText(b, kind.String())
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Stamp.Wall.UnixMilli()))
 	b = append(b, d.Stamp.BootID[:]...)
 	b = binary.AppendUvarint(b, uint64(max(0, d.Stamp.Uptime.Milliseconds())))
@@ -86,6 +106,15 @@ func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 	if d.Supersedes != 0 {
 		b = append(b, extSupersedes)
 		b = appendText(b, string(binary.AppendUvarint(nil, d.Supersedes)))
+	}
+	switch d.Outcome {
+	case punch.BlockedBadge:
+		b = appendText(append(b, extBlocked), "")
+	case punch.AuditEntry:
+		a := appendText(nil, string(d.Audit.Act))
+		a = appendText(a, d.Audit.From)
+		a = appendText(a, d.Audit.By)
+		b = appendText(append(b, extAudit), string(binary.AppendUvarint(a, d.Audit.Seq)))
 	}
 	b = append(b, 0)
 	return binary.BigEndian.AppendUint32(b, checksum(seqKey(seq), b)), nil
@@ -137,17 +166,33 @@ func decodeRecord(device string, seq uint64, value []byte) (punch.Punch, error) 
 	p.Employee = r.text()
 	p.Reader = r.text()
 	copy(p.PrevHash[:], r.take(32))
+	var what punch.Outcome
 	for !r.bad {
 		tag := r.byte()
 		if tag == 0 {
 			break
 		}
 		v := r.text()
-		if tag == extSupersedes {
+		switch tag {
+		case extSupersedes:
 			p.Supersedes, _ = binary.Uvarint([]byte(v))
+		case extBlocked:
+			what = punch.BlockedBadge
+		case extAudit:
+			what = punch.AuditEntry
+			a := &scan{b: []byte(v)}
+			p.Audit = punch.Audit{Act: punch.Act(a.text()), From: a.text(), By: a.text(), Seq: a.uvarint()}
+			r.bad = r.bad || a.bad || p.Audit.Act == ""
 		}
 	}
-	if r.bad || len(r.b) != 0 || kerr != nil || p.Outcome < punch.Stored || p.Outcome > punch.Duplicate || p.Stamp.Clock > punch.Synced {
+	if what != 0 && p.Outcome == punch.Duplicate {
+		if p.Outcome = what; what == punch.AuditEntry {
+			p.Kind = 0
+		}
+	} else if what != 0 {
+		r.bad = true // nobody has ever written that
+	}
+	if r.bad || len(r.b) != 0 || kerr != nil || p.Outcome < punch.Stored || p.Outcome > punch.Duplicate && what == 0 || p.Stamp.Clock > punch.Synced {
 		return p, fmt.Errorf("punch %s: fields: %w", p.ID, errDamaged)
 	}
 	p.Hash = hashRecord(seq, value)

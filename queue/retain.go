@@ -303,6 +303,7 @@ func (o *Outbox) drop(first, end uint64, boots map[[16]byte]int64) (bool, error)
 		for seq := range o.links {
 			if seq <= end {
 				delete(o.links, seq)
+				delete(o.linked, seq)
 			}
 		}
 		o.mu.Unlock()

@@ -26,7 +26,8 @@ import (
 //	fresh      per destination: its newest receipts
 //	r/<dest>   the receipts before them
 //	p/<dest>   parked punches
-//	links      sequence number of a punch by an unknown badge → employee number, once the roster knew
+//	links      sequence number of a punch by an unknown badge → employee number, once the roster knew,
+//	           empty where that was undone; the same and a "t" → when, milliseconds since 1970
 //	times      sequence number of a punch whose boot never learned the time → what a person decided (time.go)
 //	boots      boot id → wall time at uptime zero, for boots that began without the time
 //
@@ -208,6 +209,7 @@ type carry struct {
 	records map[uint64][]byte
 	end     uint64 // the last number that is this segment's, where that is known
 	links   map[uint64]string
+	linked  map[uint64]int64
 	boots   map[[16]byte]int64
 	times   map[uint64]decision
 }
@@ -299,6 +301,11 @@ func fillSegment(dir, tmp string, first uint64, c carry, opt Options) error {
 		}
 		for seq, e := range c.links {
 			if err := putSealed(tx.Bucket(bktLinks), seqKey(seq), []byte(e)); err != nil {
+				return err
+			}
+		}
+		for seq, ms := range c.linked {
+			if err := putSealed(tx.Bucket(bktLinks), linkTimeKey(seq), binary.BigEndian.AppendUint64(nil, uint64(ms))); err != nil {
 				return err
 			}
 		}

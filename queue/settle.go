@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,6 +98,7 @@ func (o *Outbox) Settle(dest string, verdicts []punch.Verdict) error {
 		for seq := g.first; seq <= g.last; seq++ {
 			c.pos.settle(seq)
 			o.offers.settled(dest, seq)
+			delete(o.handed[dest], seq)
 		}
 	}
 	for _, seq := range unpark {
@@ -164,7 +166,7 @@ func (o *Outbox) link(ps []punch.Punch) error {
 	for i := range ps {
 		p := &ps[i]
 		if p.Employee == "" && p.Badge != "" && p.Outcome == punch.UnknownBadge {
-			if e, ok := o.opt.Who(p.Badge); ok {
+			if e, ok := o.opt.Who(p.Badge, p.Decided()); ok {
 				found[p.Seq] = e
 			}
 		}
@@ -180,6 +182,9 @@ func (o *Outbox) link(ps []punch.Punch) error {
 	for i := range ps {
 		if e := o.links[ps[i].Seq]; ps[i].Employee == "" && e != "" {
 			ps[i].Employee = e
+			if ms, ok := o.linked[ps[i].Seq]; ok {
+				ps[i].Linked = time.UnixMilli(ms).UTC()
+			}
 		}
 	}
 	return nil
@@ -193,6 +198,7 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 	}
 	defer o.wmu.Unlock()
 	changed := map[string]map[uint64]parkedEntry{}
+	now := o.linkTime()
 	o.mu.RLock()
 	for dest, seqs := range again {
 		changed[dest] = map[uint64]parkedEntry{}
@@ -207,11 +213,16 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 	err := o.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bktLinks)
 		for seq, e := range found {
-			if _, ok := getSealed(b, seqKey(seq)); ok {
+			if v, ok := getSealed(b, seqKey(seq)); ok && len(v) > 0 {
 				continue
 			}
 			if err := putSealed(b, seqKey(seq), []byte(e)); err != nil {
 				return err
+			}
+			if now != 0 {
+				if err := putSealed(b, linkTimeKey(seq), binary.BigEndian.AppendUint64(nil, uint64(now))); err != nil {
+					return err
+				}
 			}
 		}
 		for dest, m := range changed {
@@ -228,6 +239,9 @@ func (o *Outbox) putLinks(found map[uint64]string, again map[string][]uint64) er
 	for seq, e := range found {
 		if _, ok := o.links[seq]; !ok {
 			o.links[seq] = e
+			if now != 0 {
+				o.linked[seq] = now
+			}
 		}
 	}
 	for dest, m := range changed {
@@ -281,11 +295,10 @@ func (o *Outbox) Relink() (int, error) {
 		if err != nil {
 			continue
 		}
-		o.mu.RLock()
-		e, ok := o.links[seq]
-		o.mu.RUnlock()
+		_ = o.complete(&p) // a person, if it is linked; and when it was
+		e, ok := p.Employee, p.Employee != ""
 		if !ok {
-			e, ok = o.opt.Who(p.Badge)
+			e, ok = o.opt.Who(p.Badge, p.Decided())
 		}
 		if ok {
 			found[seq] = e

@@ -373,7 +373,7 @@ func (s history) Recent(ctx context.Context, employee string, most int) ([]ui.Pa
 		var found []ui.Past
 		old := map[uint64]bool{} // superseded
 		err := s.log.Read(ctx, from, func(e queue.Entry) error {
-			if e.Damaged != nil || e.Employee != employee || e.Outcome == punch.Duplicate {
+			if e.Damaged != nil || e.Employee != employee || !e.Outcome.Sent() {
 				return nil
 			}
 			if e.Supersedes != 0 {

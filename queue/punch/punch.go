@@ -93,7 +93,8 @@ func (k *Kind) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Outcome is what a tap came to. Only the first three are ever stored.
+// Outcome is what a tap came to, or what else a record is. Misread and NotStored are
+// never stored; see [Outcome.Sent] for what is delivered.
 type Outcome uint8
 
 const (
@@ -102,21 +103,26 @@ const (
 	Duplicate                       // stored as evidence, never delivered
 	Misread                         // the reader could not read the card: nothing stored
 	NotStored                       // the medium refused: nothing promised
+	BlockedBadge                    // a card that was reported lost: stored as evidence, never delivered as anybody's
+	AuditEntry                      // no punch at all: a change of people or cards, see Audit
 )
 
-var outcomeWords = [...]string{"", "stored", "unknown_badge", "duplicate", "misread", "not_stored"}
+var outcomeWords = [...]string{"", "stored", "unknown_badge", "duplicate", "misread", "not_stored", "blocked_badge", "audit"}
 
 // String returns the word of the wire, "" for an invalid outcome.
 func (o Outcome) String() string {
-	if o < Stored || o > NotStored {
+	if o < Stored || o > AuditEntry {
 		return ""
 	}
 	return outcomeWords[o]
 }
 
+// Sent reports whether a record of this outcome is ever delivered.
+func (o Outcome) Sent() bool { return o == Stored || o == UnknownBadge }
+
 // ParseOutcome reads the word of the wire.
 func ParseOutcome(s string) (Outcome, error) {
-	for i := Stored; i <= NotStored; i++ {
+	for i := Stored; i <= AuditEntry; i++ {
 		if outcomeWords[i] == s {
 			return i, nil
 		}
@@ -260,6 +266,9 @@ type Employee struct {
 	SigninID string  // user id at the in-house sign-in system
 	Language string  // of the screen for this person; "" is the device's
 	Active   bool    // a person who left keeps the row, and no longer punches
+	// From and To are the time in which the number is this person's: from From on,
+	// before To. Zero is without an end.
+	From, To time.Time
 }
 
 // LogValue lets nothing but the employee number into a log.
@@ -301,6 +310,7 @@ type Draft struct {
 	Outcome    Outcome
 	Supersedes uint64 // sequence number of the punch this one corrects, 0 for none
 	Stamp      Stamp
+	Audit      Audit // of an AuditEntry; zero for every punch
 }
 
 // LogValue keeps what came off the line, which is the card's number, out of logs.
@@ -312,6 +322,37 @@ func (d Draft) Format(f fmt.State, _ rune) { io.WriteString(f, d.masked()) }
 func (d Draft) masked() string {
 	return fmt.Sprintf("%v of %s by %s at reader %s, %v", d.Kind, d.Employee, d.Badge.Masked(), d.Reader, d.Outcome)
 }
+
+// Audit says what was changed about people and cards, and by whom. The card and the
+// employee number that it is about are the record's own Badge and Employee. It never
+// holds a name.
+type Audit struct {
+	Act  Act
+	From string // employee number of whoever had the card before; "" for nobody
+	By   string // who did it: "door", "admin page", or what the verb was told; at most MaxAuditBy bytes
+	Seq  uint64 // the punch that a link or its undoing is about, 0 for none
+}
+
+// MaxAuditBy is how many bytes say who did it.
+const MaxAuditBy = 64
+
+// Act is what was done, a word.
+type Act string
+
+// The acts.
+const (
+	ActOpen    Act = "enrol-open"   // enrolment was opened for Employee
+	ActClose   Act = "enrol-close"  // ... and closed
+	ActGive    Act = "card-given"   // the card is Employee's, and was nobody's
+	ActMove    Act = "card-moved"   // the card is Employee's, and was From's
+	ActTake    Act = "card-taken"   // the card is nobody's any more, and was From's
+	ActBlock   Act = "card-blocked" // the card is refused from now on
+	ActUnblock Act = "card-unblocked"
+	ActMaster  Act = "master-card"    // the card opens enrolment at the door, or no longer does
+	ActUnlink  Act = "punch-unlinked" // punch Seq is not From's after all
+	ActForget  Act = "forgotten"      // name, cards and portrait of Employee are deleted
+	ActHand    Act = "number-passed"  // Employee is another person from now on
+)
 
 // ID names a punch everywhere and for ever: <device>-<seq, 12 digits>. It is
 // made once, when the punch is appended, and is the idempotency key of every
@@ -345,6 +386,9 @@ type Punch struct {
 	// where it follows from the boot's time.
 	CorrectedBy string
 	CorrectedAt time.Time
+	// Linked is when the roster's word made the punch Employee's, by a card that nobody
+	// knew at the tap; zero where Employee stands in the record.
+	Linked time.Time
 	// Uncertain says that the clock was unset at the tap and that boot never
 	// learned the time: a person must decide, it is never sent by itself.
 	Uncertain bool
@@ -371,6 +415,19 @@ func (p Punch) Time() time.Time {
 		return p.Corrected
 	}
 	return p.Stamp.Wall
+}
+
+// Decided is the moment at which it was settled whose punch this is: the tap, or the
+// link of an unknown card. A number may have been given to somebody else since. It is
+// zero where nobody knows.
+func (p Punch) Decided() time.Time {
+	switch {
+	case !p.Linked.IsZero():
+		return p.Linked
+	case p.Uncertain, p.Stamp.Clock == Unset && p.Corrected.IsZero():
+		return time.Time{}
+	}
+	return p.Time()
 }
 
 // Fate is what a destination made of a punch. The zero value is the safe one.

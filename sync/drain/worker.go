@@ -227,7 +227,7 @@ func (w *Worker) decide(p *punch.Punch) (punch.Verdict, bool) {
 	switch {
 	case p.SupersededBy != 0: // never sent: the correction goes in its place
 		return punch.Verdict{ID: p.ID, Fate: punch.Skip, Reason: punch.ReasonSuperseded, Resent: w.sends[p.ID].uncertain || p.Offered}, true
-	case p.Outcome == punch.Duplicate, len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
+	case !p.Outcome.Sent(), len(w.c.Kinds) > 0 && !slices.Contains(w.c.Kinds, p.Kind):
 		return punch.Verdict{ID: p.ID, Fate: punch.Skip}, true
 	case p.Employee == "":
 		w.log.Info("punch parked, nobody has its badge yet", "punch", p.ID)
