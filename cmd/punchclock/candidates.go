@@ -252,10 +252,10 @@ func (a *archive) hire(id, number, badge string) (punch.Employee, error) {
 	}
 	// Through the form of the file, so that a number is refused as an import would.
 	var line strings.Builder
-	if err := roster.WriteCSV(&line, append(a.roster.All(), e)); err != nil {
+	if err := roster.WriteCSV(&line, append(a.roster.All(), e), a.cfg.Device.Timezone); err != nil {
 		return punch.Employee{}, err
 	}
-	rows, err := roster.ReadCSV("roster", strings.NewReader(line.String()), a.cfg.cards())
+	rows, err := roster.ReadCSV("roster", strings.NewReader(line.String()), a.cfg.cards(), a.cfg.Device.Timezone)
 	if err != nil {
 		return punch.Employee{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}

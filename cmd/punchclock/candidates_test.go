@@ -75,7 +75,7 @@ func TestResumesBecomeCandidatesOnceAndAreForgotten(t *testing.T) {
 		}
 		a := &archive{cfg: cfg, candidates: h.candidates}
 		var err error
-		if a.roster, err = openRoster(cfg, h.log); err != nil {
+		if a.roster, err = openRoster(cfg, h.log, nil); err != nil {
 			t.Fatal(err)
 		}
 		defer a.roster.Close()

@@ -361,7 +361,7 @@ func (p *patient) token(ctx context.Context, d destinationConfig) sight {
 	defer client.CloseIdleConnections()
 	dest, err := destinationDrivers[d.Driver](d, destinationParts{
 		secret: func() (string, error) { return readSecret(at.path) }, http: client, log: slog.New(slog.DiscardHandler), place: p.cfg.Device.Name,
-		people: func(string) (punch.Employee, bool) { return punch.Employee{}, false }, tokens: func(string) {}, clock: func(time.Time) {},
+		people: func(string, time.Time) (punch.Employee, bool) { return punch.Employee{}, false }, tokens: func(string) {}, clock: func(time.Time) {},
 	})
 	if err != nil {
 		return fail("correct the configuration", "%v", err)

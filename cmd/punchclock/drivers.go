@@ -80,7 +80,7 @@ type destinationParts struct {
 	http   *http.Client // paced, observed, with this destination's certificates
 	log    *slog.Logger
 	place  string // the device's name
-	people func(number string) (punch.Employee, bool)
+	people func(number string, at time.Time) (punch.Employee, bool)
 	tokens func(result string)
 	clock  func(server time.Time) // hears the far side's own time, where that is not its Date header
 }

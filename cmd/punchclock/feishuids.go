@@ -266,11 +266,11 @@ and keeps the pace.`,
 			}
 			w := idWork{rows: rows, save: func(rows []rosterRow) error { return nil }}
 			if output != "" {
-				if err := w.takeOver(output, cfg.cards()); err != nil {
+				if err := w.takeOver(output, cfg.cards(), cfg.Device.Timezone); err != nil {
 					return err
 				}
 				w.save = func(rows []rosterRow) error {
-					return t.toOutput(output, func(to io.Writer) error { return writeRoster(to, rows) })
+					return t.toOutput(output, func(to io.Writer) error { return writeRoster(to, rows, cfg.Device.Timezone) })
 				}
 			}
 			bar := t.progress("people asked for", 0)
@@ -295,7 +295,7 @@ and keeps the pace.`,
 				err = t.printJSON(report)
 			case output == "":
 				report.print(t.stderr)
-				err = t.toOutput("", func(to io.Writer) error { return writeRoster(to, w.rows) })
+				err = t.toOutput("", func(to io.Writer) error { return writeRoster(to, w.rows, cfg.Device.Timezone) })
 			default:
 				report.print(t.stdout)
 			}
@@ -350,19 +350,19 @@ func (t *tool) input(path string) (data []byte, name string, err error) {
 }
 
 func (r rosterRow) employee() punch.Employee {
-	e := punch.Employee{Number: r.Number, Name: r.Name, FeishuID: r.FeishuID, SigninID: r.SigninID, Language: r.Language, Active: r.Active}
+	e := punch.Employee{Number: r.Number, Name: r.Name, FeishuID: r.FeishuID, SigninID: r.SigninID, Language: r.Language, Active: r.Active, From: r.From, To: r.Until}
 	for _, b := range r.Badges {
 		e.Badges = append(e.Badges, punch.Badge(b))
 	}
 	return e
 }
 
-func writeRoster(to io.Writer, rows []rosterRow) error {
+func writeRoster(to io.Writer, rows []rosterRow, loc *time.Location) error {
 	people := make([]punch.Employee, len(rows))
 	for i, r := range rows {
 		people[i] = r.employee()
 	}
-	return roster.WriteCSV(to, people)
+	return roster.WriteCSV(to, people, loc)
 }
 
 // idWork fills ids into the roster's rows.
@@ -373,7 +373,7 @@ type idWork struct {
 }
 
 // takeOver counts the ids as known that an earlier, broken off run has written.
-func (w *idWork) takeOver(path string, cards roster.Cards) error {
+func (w *idWork) takeOver(path string, cards roster.Cards, loc *time.Location) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -382,7 +382,7 @@ func (w *idWork) takeOver(path string, cards roster.Cards) error {
 		return err
 	}
 	defer f.Close()
-	had, err := roster.ReadCSV(filepath.Base(path), f, cards)
+	had, err := roster.ReadCSV(filepath.Base(path), f, cards, loc)
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%s is there and is no roster; name another --output:\n%w", path, err)}
 	}

@@ -118,7 +118,7 @@ func TestDayOfOutageWithARestartInTheMiddleLosesAndDoublesNothing(t *testing.T) 
 				t.Fatal(err)
 			}
 			defer c.outbox.Close()
-			if c.roster, err = openRoster(cfg, c.log); err != nil {
+			if c.roster, err = openRoster(cfg, c.log, nil); err != nil {
 				t.Fatal(err)
 			}
 			defer c.roster.Close()

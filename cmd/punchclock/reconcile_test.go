@@ -86,7 +86,7 @@ func (b *books) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if c.roster, err = openRoster(c.cfg, c.log); err != nil {
+	if c.roster, err = openRoster(c.cfg, c.log, nil); err != nil {
 		b.t.Fatal(err)
 	}
 	people.set(c.roster)

@@ -10,12 +10,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 )
 
@@ -27,13 +28,16 @@ type rosterRow struct {
 	SigninID string   `json:"signin_id,omitempty"`
 	Language string   `json:"language,omitempty"`
 	Active   bool     `json:"active"`
+	// The time in which the number is the person's, before Until; zero is without an end.
+	From  time.Time `json:"valid_from,omitzero"`
+	Until time.Time `json:"valid_until,omitzero"`
 }
 
 func (a *archive) serveRoster(w http.ResponseWriter, _ *http.Request) {
 	rows := []rosterRow{}
 	if a.roster != nil {
 		for _, e := range a.roster.All() {
-			r := rosterRow{Number: e.Number, Name: e.Name, FeishuID: e.FeishuID, SigninID: e.SigninID, Language: e.Language, Active: e.Active, Badges: []string{}}
+			r := rosterRow{Number: e.Number, Name: e.Name, FeishuID: e.FeishuID, SigninID: e.SigninID, Language: e.Language, Active: e.Active, From: e.From, Until: e.To, Badges: []string{}}
 			for _, b := range e.Badges {
 				r.Badges = append(r.Badges, string(b))
 			}
@@ -48,7 +52,7 @@ const rosterMost = 32 << 20 // bytes of an imported file
 // serveImport replaces the roster by the CSV file in the request, or not at all; with
 // dry=1 it only says what that would change.
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
-	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1), a.cfg.cards())
+	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1), a.cfg.cards(), a.cfg.Device.Timezone)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
@@ -94,7 +98,7 @@ func rosterCommand(t *tool) *cobra.Command {
 			if b, err = roster.Decode(name, encoding, b); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
-			if _, err := roster.ReadCSV(name, bytes.NewReader(b), cfg.cards()); err != nil {
+			if _, err := roster.ReadCSV(name, bytes.NewReader(b), cfg.cards(), cfg.Device.Timezone); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
 			cl, err := control(cfg, true)
@@ -126,19 +130,18 @@ func rosterCommand(t *tool) *cobra.Command {
 	})
 	imp.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	imp.Flags().StringVar(&encoding, "encoding", "utf-8", "of the file: "+strings.Join(roster.Encodings(), ", "))
-	fetch := func(c *cobra.Command) ([]rosterRow, error) {
-		_, cl, err := t.open(false)
+	fetch := func(c *cobra.Command) (cfg *config, rows []rosterRow, err error) {
+		cfg, cl, err := t.open(false)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer cl.close()
-		var rows []rosterRow
-		return rows, cl.getJSON(c.Context(), "/roster", &rows)
+		return cfg, rows, cl.getJSON(c.Context(), "/roster", &rows)
 	}
 	ls := t.reporting(&cobra.Command{
 		Use: "ls", Short: "List the people of the roster", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rows, err := fetch(c)
+			_, rows, err := fetch(c)
 			if err != nil {
 				return err
 			}
@@ -164,7 +167,7 @@ func rosterCommand(t *tool) *cobra.Command {
 	export := t.reporting(&cobra.Command{
 		Use: "export", Short: "Write the roster as CSV, without PINs", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rows, err := fetch(c)
+			cfg, rows, err := fetch(c)
 			if err != nil {
 				return err
 			}
@@ -172,14 +175,7 @@ func rosterCommand(t *tool) *cobra.Command {
 				if t.json {
 					return json.NewEncoder(w).Encode(rows)
 				}
-				people := make([]punch.Employee, len(rows))
-				for i, r := range rows {
-					people[i] = punch.Employee{Number: r.Number, Name: r.Name, FeishuID: r.FeishuID, SigninID: r.SigninID, Language: r.Language, Active: r.Active}
-					for _, b := range r.Badges {
-						people[i].Badges = append(people[i].Badges, punch.Badge(b))
-					}
-				}
-				return roster.WriteCSV(w, people)
+				return writeRoster(w, rows, cfg.Device.Timezone)
 			})
 		},
 	})
@@ -191,14 +187,22 @@ func rosterCommand(t *tool) *cobra.Command {
 // printDiff lists what an import would change, a line for each person.
 func printDiff(w io.Writer, d roster.Diff) {
 	for _, n := range d.Added {
-		fmt.Fprintf(w, "+ %s\n", n)
+		fmt.Fprintf(w, "+ %s%s\n", n, passedOn(d, n))
 	}
 	for _, n := range d.Changed {
-		fmt.Fprintf(w, "~ %s\t%s\n", n, strings.Join(d.Columns[n], ", "))
+		fmt.Fprintf(w, "~ %s\t%s%s\n", n, strings.Join(d.Columns[n], ", "), passedOn(d, n))
 	}
 	for _, n := range d.Removed {
 		fmt.Fprintf(w, "- %s\n", n)
 	}
+}
+
+// passedOn says that a number is another person's from now on.
+func passedOn(d roster.Diff, number string) string {
+	if !slices.Contains(d.Passed, number) {
+		return ""
+	}
+	return "\tanother person: what the one before has punched stays that one's"
 }
 
 func readJSON(body io.ReadCloser, v any) error {

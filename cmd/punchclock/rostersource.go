@@ -180,7 +180,7 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := roster.ReadCSV(name, bytes.NewReader(text), s.cfg.cards())
+	rows, err := roster.ReadCSV(name, bytes.NewReader(text), s.cfg.cards(), s.cfg.Device.Timezone)
 	if err != nil {
 		return nil, err
 	}

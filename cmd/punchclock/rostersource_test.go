@@ -81,7 +81,7 @@ func (d *desk) open() {
 	}
 	log := slog.New(slog.NewTextHandler(&d.log, nil))
 	var err error
-	if d.r, err = openRoster(d.cfg, log); err != nil {
+	if d.r, err = openRoster(d.cfg, log, nil); err != nil {
 		d.t.Fatal(err)
 	}
 	if d.s, err = newRosterSource(d.cfg, log, d.r); err != nil {
@@ -171,7 +171,7 @@ func TestAnImportByHandStaysUntilTheSourceChanges(t *testing.T) {
 	hr.body = "employee_no\n1\n"
 	d := newDesk(t, rosterConfig{Source: hr.URL})
 	d.look()
-	rows, err := roster.ReadCSV("hand", strings.NewReader("employee_no\n1\n7\n"), roster.Cards{})
+	rows, err := roster.ReadCSV("hand", strings.NewReader("employee_no\n1\n7\n"), roster.Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}

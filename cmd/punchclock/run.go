@@ -120,7 +120,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		return err
 	}
 	defer h.outbox.Close()
-	if h.roster, err = openRoster(cfg, log); err != nil {
+	if h.roster, err = openRoster(cfg, log, wallOf(h.clock)); err != nil {
 		return err
 	}
 	defer h.roster.Close()
@@ -264,9 +264,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	return errors.Join(err, house.Wait())
 }
 
-func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
+func openRoster(cfg *config, log *slog.Logger, now func() (time.Time, bool)) (*roster.Roster, error) {
 	path := filepath.Join(cfg.Device.StateDir, "roster.db")
-	r, err := roster.Open(path, roster.Options{Cards: cfg.cards()})
+	r, err := roster.Open(path, roster.Options{Cards: cfg.cards(), Now: now})
 	var bad *roster.Damaged
 	if errors.As(err, &bad) {
 		moved, qerr := roster.Quarantine(path)
@@ -274,7 +274,7 @@ func openRoster(cfg *config, log *slog.Logger) (*roster.Roster, error) {
 			return nil, qerr
 		}
 		log.Error("the roster was damaged and is empty now: import it again; until then every badge is stored as unknown", "err", err, "kept_as", moved)
-		r, err = roster.Open(path, roster.Options{Cards: cfg.cards()})
+		r, err = roster.Open(path, roster.Options{Cards: cfg.cards(), Now: now})
 	}
 	return r, err
 }
@@ -284,13 +284,21 @@ type directory struct{ r atomic.Pointer[roster.Roster] }
 
 func (d *directory) set(r *roster.Roster) { d.r.Store(r) }
 
-func (d *directory) who(b punch.Badge) (string, bool) {
+func (d *directory) who(b punch.Badge, tapped time.Time) (string, bool) {
 	r := d.r.Load()
 	if r == nil {
 		return "", false
 	}
-	e, ok := r.ByBadge(b)
-	return e.Number, ok && e.Active
+	e, ok := r.ByBadgeAt(b, tapped)
+	return e.Number, ok
+}
+
+// wallOf is the clock as the roster wants it.
+func wallOf(c *clock.Clock) func() (time.Time, bool) {
+	return func() (time.Time, bool) {
+		r := c.Now()
+		return r.Wall, r.State != clock.Unset
+	}
 }
 
 func openOutbox(cfg *config, log *slog.Logger, now func() punch.Stamp, people *directory) (*queue.Outbox, error) {
@@ -450,7 +458,7 @@ func (h *clockwork) newDelivery(d destinationConfig, spread time.Duration) (*del
 	path := h.cfg.secretPath(d.SecretFile)
 	dest, err := destinationDrivers[d.Driver](d, destinationParts{
 		secret: func() (string, error) { return readSecret(path) },
-		http:   client, log: log, place: h.cfg.Device.Name, people: h.roster.ByNumber,
+		http:   client, log: log, place: h.cfg.Device.Name, people: h.roster.ByNumberAt,
 		tokens: func(result string) { h.metrics.token(d.Name, result) },
 		clock:  func(server time.Time) { h.heardTime(d.Name+" (its own time)", server) },
 	})

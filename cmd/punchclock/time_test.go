@@ -546,7 +546,7 @@ func (w *world) start() {
 	if c.outbox, err = openOutbox(w.cfg, c.log, stamps{c.clock}.Now, people); err != nil {
 		t.Fatal(err)
 	}
-	if c.roster, err = openRoster(w.cfg, c.log); err != nil {
+	if c.roster, err = openRoster(w.cfg, c.log, nil); err != nil {
 		t.Fatal(err)
 	}
 	people.set(c.roster)

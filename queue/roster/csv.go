@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // Columns of the file, in the order in which WriteCSV and the manual give them.
-var columns = []string{"employee_no", "name", "badges", "pin", "feishu_id", "signin_id", "language", "active"}
+var columns = []string{"employee_no", "name", "badges", "pin", "feishu_id", "signin_id", "language", "active", "valid_from", "valid_to"}
 
 const (
 	mostBytes  = 32 << 20
@@ -68,7 +69,9 @@ var (
 // active is true, false, 1, 0, yes, no, or empty for true. Spaces around a value
 // are dropped, names are brought to Unicode's composed form (NFC), a line without
 // any value is skipped, a byte order mark and CRLF are accepted. Numbers and badges
-// are text and keep their leading zeros. Where the file has a pin column, it
+// are text and keep their leading zeros. valid_from and valid_to are the first and the
+// last day on which the number is the person's, 2026-11-21, in loc; or moments, 2026-11-21T08:30.
+// A number may come twice where one ends before the other begins. Where the file has a pin column, it
 // decides over everybody's PIN; where it has none, PINs stay as they are.
 //
 // A file with anything wrong gives no rows and *CSVErrors, which holds up to twenty
@@ -76,12 +79,12 @@ var (
 // errors come from r.
 //
 // So are two badges that are one card to a reader of the site; see [Cards].
-func ReadCSV(name string, r io.Reader, cards Cards) ([]Row, error) {
+func ReadCSV(name string, r io.Reader, cards Cards, loc *time.Location) ([]Row, error) {
 	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("roster: read %s: %w", name, err)
 	}
-	p := &csvFile{name: name, cards: cards}
+	p := &csvFile{name: name, cards: cards, loc: loc}
 	rows := p.read(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
 	if p.errs.Errors != nil {
 		return nil, &p.errs
@@ -92,6 +95,7 @@ func ReadCSV(name string, r io.Reader, cards Cards) ([]Row, error) {
 type csvFile struct {
 	name  string
 	cards Cards
+	loc   *time.Location
 	data  []byte
 	// starts holds the offset of each line.
 	starts []int
@@ -164,7 +168,7 @@ func (p *csvFile) read(data []byte) []Row {
 	}
 	width := len(header)
 	var rows []Row
-	numbers := map[string]int{} // line
+	numbers := map[string][]int{} // rows
 	badges := newIndex(p.cards, 0)
 	for {
 		record, err := c.Read()
@@ -239,7 +243,7 @@ func (p *csvFile) header(c *csv.Reader, header []string) []int {
 }
 
 // row reads one line. What is wrong is noted, and the row not used then.
-func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string]int, badges *index, before []Row) Row {
+func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string][]int, badges *index, before []Row) Row {
 	line, _ := c.FieldPos(0)
 	value := func(column int) string {
 		if where[column] < 0 {
@@ -257,7 +261,23 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		FeishuID: strings.Clone(value(4)), SigninID: strings.Clone(value(5)), Language: strings.Clone(value(6)),
 	}}
 
-	switch first, twice := numbers[row.Number]; {
+	for column, to := range map[int]*time.Time{8: &row.From, 9: &row.To} {
+		at, err := p.day(value(column), column == 9)
+		if err != nil {
+			bad(column, "%s: %v", columns[column], err)
+		}
+		*to = at
+	}
+	if !row.From.IsZero() && !row.To.IsZero() && !row.From.Before(row.To) {
+		bad(9, "valid_to is before valid_from")
+	}
+	first, twice := 0, false
+	for _, i := range numbers[row.Number] {
+		if o := &before[i]; (o.To.IsZero() || row.From.IsZero() || row.From.Before(o.To)) && (row.To.IsZero() || o.From.IsZero() || o.From.Before(row.To)) {
+			first, twice = o.Line, true
+		}
+	}
+	switch {
 	case row.Number == "":
 		bad(0, "the employee number is empty")
 	case powerForm.MatchString(row.Number):
@@ -265,9 +285,9 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 	case !numberForm.MatchString(row.Number):
 		bad(0, "the employee number is not 1 to 32 letters, digits, dots, dashes and underscores")
 	case twice:
-		bad(0, "employee number %s is on line %d and on line %d", row.Number, first, line)
+		bad(0, "employee number %s is on line %d and on line %d; if they are two people, one after the other, say when in valid_from and valid_to", row.Number, first, line)
 	default:
-		numbers[row.Number] = line
+		numbers[row.Number] = append(numbers[row.Number], len(before))
 	}
 	switch {
 	case utf8.RuneCountInString(row.Name) > 64:
@@ -288,6 +308,9 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		case slices.Contains(row.Badges, b):
 		default:
 			row.Badges = append(row.Badges, b)
+			if p.over(&row) {
+				break // whoever had the number before has no card any more
+			}
 			clash, twice := badges.add(int32(len(before)), b)
 			if !twice {
 				break
@@ -323,6 +346,31 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 	return row
 }
 
+// over reports whether a row is of somebody whose time is given with its end: then
+// somebody else may have the cards, and the roster decides which is whose.
+func (p *csvFile) over(row *Row) bool { return !row.To.IsZero() }
+
+// day reads a day or a moment; a day as the end of a time counts whole.
+func (p *csvFile) day(s string, end bool) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, "2006/1/2"} {
+		if t, err := time.ParseInLocation(layout, s, p.loc); err == nil {
+			if end {
+				t = t.AddDate(0, 0, 1)
+			}
+			return t.UTC(), nil
+		}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02T15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, p.loc); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errors.New("write a day as 2026-11-21, or a moment as 2026-11-21T08:30")
+}
+
 // named is an employee number for a message, unless it is something else.
 func named(number string) string {
 	if !numberForm.MatchString(number) {
@@ -332,10 +380,15 @@ func named(number string) string {
 }
 
 // WriteCSV writes employees in the form that ReadCSV reads, without PINs and
-// without their column: importing the file again keeps everybody's PIN.
-func WriteCSV(w io.Writer, employees []punch.Employee) error {
+// without their column: importing the file again keeps everybody's PIN. The columns of
+// times are there where anybody has one; they are as of loc.
+func WriteCSV(w io.Writer, employees []punch.Employee, loc *time.Location) error {
 	c := csv.NewWriter(w)
 	record := slices.DeleteFunc(slices.Clone(columns), func(s string) bool { return s == "pin" })
+	timed := slices.ContainsFunc(employees, func(e punch.Employee) bool { return !e.From.IsZero() || !e.To.IsZero() })
+	if !timed {
+		record = record[:len(record)-2]
+	}
 	if err := c.Write(record); err != nil {
 		return fmt.Errorf("roster: write: %w", err)
 	}
@@ -348,7 +401,11 @@ func WriteCSV(w io.Writer, employees []punch.Employee) error {
 		if !e.Active {
 			active = "false"
 		}
-		if err := c.Write([]string{e.Number, e.Name, strings.Join(badges, ";"), e.FeishuID, e.SigninID, e.Language, active}); err != nil {
+		row := []string{e.Number, e.Name, strings.Join(badges, ";"), e.FeishuID, e.SigninID, e.Language, active}
+		if timed {
+			row = append(row, written(e.From, loc, false), written(e.To, loc, true))
+		}
+		if err := c.Write(row); err != nil {
 			return fmt.Errorf("roster: write: %w", err)
 		}
 	}
@@ -357,4 +414,19 @@ func WriteCSV(w io.Writer, employees []punch.Employee) error {
 		return fmt.Errorf("roster: write: %w", err)
 	}
 	return nil
+}
+
+// written is a time as day reads it: a day where it is a midnight.
+func written(t time.Time, loc *time.Location, end bool) string {
+	if t.IsZero() {
+		return ""
+	}
+	t = t.In(loc)
+	if y, m, d := t.Date(); time.Date(y, m, d, 0, 0, 0, 0, loc).Equal(t) {
+		if end {
+			t = t.AddDate(0, 0, -1)
+		}
+		return t.Format(time.DateOnly)
+	}
+	return t.Format(time.RFC3339Nano)
 }

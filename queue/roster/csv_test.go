@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -33,7 +34,7 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 		"plain": file, "notepad": "\uFEFF" + strings.ReplaceAll(file, "\n", "\r\n"), "macintosh": strings.ReplaceAll(file, "\n", "\r"),
 		"no last line end": strings.TrimSuffix(file, "\n"),
 	} {
-		rows, err := ReadCSV("r.csv", strings.NewReader(text), Cards{})
+		rows, err := ReadCSV("r.csv", strings.NewReader(text), Cards{}, time.UTC)
 		if err != nil || !reflect.DeepEqual(rows, want) {
 			t.Errorf("%s: %+v\n%v", name, rows, err)
 		}
@@ -41,12 +42,12 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 }
 
 func TestColumnsComeInAnyOrderAndOnlyTheNumberIsRequired(t *testing.T) {
-	rows, err := ReadCSV("r.csv", strings.NewReader(" Badges ,EMPLOYEE_NO\nem:0A1B2C3D4E,0007\n"), Cards{})
+	rows, err := ReadCSV("r.csv", strings.NewReader(" Badges ,EMPLOYEE_NO\nem:0A1B2C3D4E,0007\n"), Cards{}, time.UTC)
 	want := []Row{{Employee: punch.Employee{Number: "0007", Badges: []punch.Badge{"em:0A1B2C3D4E"}, Active: true}, Line: 2}}
 	if err != nil || !reflect.DeepEqual(rows, want) {
 		t.Errorf("%+v, %v", rows, err)
 	}
-	if rows, err = ReadCSV("r.csv", strings.NewReader("employee_no\n1\n"), Cards{}); err != nil || len(rows) != 1 {
+	if rows, err = ReadCSV("r.csv", strings.NewReader("employee_no\n1\n"), Cards{}, time.UTC); err != nil || len(rows) != 1 {
 		t.Errorf("%+v, %v", rows, err)
 	}
 }
@@ -56,15 +57,15 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"nothing", "", []string{"r:1:1: the file is empty; the first line names the columns: employee_no,name,badges,pin,feishu_id,signin_id,language,active"}},
+		{"nothing", "", []string{"r:1:1: the file is empty; the first line names the columns: employee_no,name,badges,pin,feishu_id,signin_id,language,active,valid_from,valid_to"}},
 		{"header only", "employee_no,name\n", []string{"r:2:1: there is nobody in this file; an import would remove everybody"}},
 		{"unknown column", "employee_no,姓名,badge\n1,a,b\n", []string{
-			`r:1:13: column "姓名" is not known; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active`,
-			`r:1:16: column "badge" is not known; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active`,
+			`r:1:13: column "姓名" is not known; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active, valid_from, valid_to`,
+			`r:1:16: column "badge" is not known; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active, valid_from, valid_to`,
 		}},
 		{"column twice", "employee_no,name,name\n1,a,b\n", []string{"r:1:18: column name is there twice"}},
 		{"no number column", "name,badges\n王,\n", []string{"r:1:1: column employee_no is missing"}},
-		{"nameless column", "employee_no,\n1,\n", []string{"r:1:13: a column has no name; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active"}},
+		{"nameless column", "employee_no,\n1,\n", []string{"r:1:13: a column has no name; the columns are employee_no, name, badges, pin, feishu_id, signin_id, language, active, valid_from, valid_to"}},
 		{"UTF-16", "\xFF\xFEe\x00", []string{`r:1:1: the file is UTF-16; save it as "CSV UTF-8"`}},
 		{"workbook", "PK\x03\x04\x14", []string{`r:1:1: the file is a workbook, not CSV; save it as "CSV UTF-8"`}},
 		{"Big5", "employee_no,name\n1,\xA4\xFD\n", []string{`r:2:1: the text is not UTF-8; save the file as "CSV UTF-8", or say in which encoding it is: big5, gbk, utf-8`}},
@@ -72,7 +73,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 			`r:3:5: extraneous or missing " in quoted-field, in the row that begins on line 2; a value in quotes ends with a quote, and a quote inside it is written twice`}},
 		{"one value too many", "employee_no,name\n1,Lee, Jo\n2,b\n", []string{
 			"r:2:1: this line has 3 values, the header 2; a value that holds what splits the columns must be in quotes"}},
-		{"same person twice", "employee_no,name\n0001,a\n1,b\n0001,c\n", []string{"r:4:1: employee number 0001 is on line 2 and on line 4"}},
+		{"same person twice", "employee_no,name\n0001,a\n1,b\n0001,c\n", []string{"r:4:1: employee number 0001 is on line 2 and on line 4; if they are two people, one after the other, say when in valid_from and valid_to"}},
 		{"two people with one badge", "name,employee_no,badges\n王,1,em:0A1B2C3D4E\n李,2,w26:1-2;em:0a1b2c3d4e\n", []string{
 			"r:3:5: badge em:…D4E is on line 2 and on line 3 (employees 1 and 2); a badge belongs to one person: take it from whoever gave it back"}},
 		{"a badge of somebody who left", "employee_no,badges,active\n1,em:0A1B2C3D4E,0\n2,em:0A1B2C3D4E,1\n", []string{
@@ -97,7 +98,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 		{"long name", "employee_no,name\n1," + strings.Repeat("名", 65) + "\n", []string{"r:2:3: the name is longer than 64 characters"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			rows, err := ReadCSV("r", strings.NewReader(tc.text), Cards{})
+			rows, err := ReadCSV("r", strings.NewReader(tc.text), Cards{}, time.UTC)
 			if rows != nil || err == nil {
 				t.Fatalf("read as %+v", rows)
 			}
@@ -108,7 +109,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 			if strings.HasPrefix(tc.text, "\xFF") || strings.HasPrefix(tc.text, "PK") || tc.text == "" {
 				return
 			}
-			if _, err2 := ReadCSV("r", strings.NewReader(notepad), Cards{}); err2 == nil || err2.Error() != err.Error() {
+			if _, err2 := ReadCSV("r", strings.NewReader(notepad), Cards{}, time.UTC); err2 == nil || err2.Error() != err.Error() {
 				t.Errorf("with BOM and CRLF:\n%v", err2)
 			}
 		})
@@ -116,7 +117,7 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 }
 
 func TestOnlyTheFirstTwentyMistakesAreListed(t *testing.T) {
-	_, err := ReadCSV("r", strings.NewReader("employee_no\n"+strings.Repeat("a b\n", 25)), Cards{})
+	_, err := ReadCSV("r", strings.NewReader("employee_no\n"+strings.Repeat("a b\n", 25)), Cards{}, time.UTC)
 	all, ok := errors.AsType[*CSVErrors](err)
 	if !ok || len(all.Errors) != 20 || all.More != 5 || !strings.HasSuffix(err.Error(), "\nand 5 more") {
 		t.Error(err)
@@ -125,18 +126,18 @@ func TestOnlyTheFirstTwentyMistakesAreListed(t *testing.T) {
 
 func TestBrokenInputIsNotAShortRoster(t *testing.T) {
 	r := iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("employee_no\n1\n2\n")))
-	if rows, err := ReadCSV("r", r, Cards{}); rows != nil || !errors.Is(err, iotest.ErrTimeout) {
+	if rows, err := ReadCSV("r", r, Cards{}, time.UTC); rows != nil || !errors.Is(err, iotest.ErrTimeout) {
 		t.Errorf("%v, %v", rows, err)
 	}
 }
 
 func TestExportNeverHoldsAPIN(t *testing.T) {
-	rows, err := ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,\"a,b\",987654\n"), Cards{})
+	rows, err := ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,\"a,b\",987654\n"), Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := WriteCSV(&b, []punch.Employee{rows[0].Employee}); err != nil {
+	if err := WriteCSV(&b, []punch.Employee{rows[0].Employee}, time.UTC); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := b.String(), "employee_no,name,badges,feishu_id,signin_id,language,active\n1,\"a,b\",,,,,true\n"; got != want {
@@ -153,7 +154,7 @@ func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("employee_no\r1\r1\r"))
 	f.Add([]byte("employee_no,name\n1,\"\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rows, err := ReadCSV("r", bytes.NewReader(data), Cards{})
+		rows, err := ReadCSV("r", bytes.NewReader(data), Cards{}, time.UTC)
 		if err != nil {
 			all, ok := errors.AsType[*CSVErrors](err)
 			if !ok || len(all.Errors) == 0 || len(all.Errors) > 20 || rows != nil {
@@ -182,10 +183,10 @@ func FuzzReadCSV(f *testing.F) {
 			}
 		}
 		var b bytes.Buffer
-		if err := WriteCSV(&b, employees); err != nil {
+		if err := WriteCSV(&b, employees, time.UTC); err != nil {
 			t.Fatal(err)
 		}
-		again, err := ReadCSV("r", &b, Cards{})
+		again, err := ReadCSV("r", &b, Cards{}, time.UTC)
 		if err != nil || len(again) != len(rows) {
 			t.Fatalf("does not read back: %v", err)
 		}
@@ -207,7 +208,7 @@ func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
 		"tabs":       "employee_no\tname\tbadges\n000123\t王小明\tem:0A1B2C3D4E;w26:123-45678\n000124\t許功蓋, 副理\t\n",
 		"commas":     "\xEF\xBB\xBFemployee_no,name,badges\n000123,王小明,em:0A1B2C3D4E;w26:123-45678\n000124,\"許功蓋, 副理\",\n",
 	} {
-		got, err := ReadCSV("r", strings.NewReader(text), Cards{})
+		got, err := ReadCSV("r", strings.NewReader(text), Cards{}, time.UTC)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
@@ -225,7 +226,7 @@ func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
 		if out, err := Decode("r", word, b); err != nil || string(out) != utf8 {
 			t.Errorf("%s: %q, %v", word, out, err)
 		}
-		if _, err := ReadCSV("r", bytes.NewReader(b), Cards{}); err == nil || !strings.Contains(err.Error(), "r:2:1: the text is not UTF-8") {
+		if _, err := ReadCSV("r", bytes.NewReader(b), Cards{}, time.UTC); err == nil || !strings.Contains(err.Error(), "r:2:1: the text is not UTF-8") {
 			t.Errorf("%s taken for UTF-8: %v", word, err)
 		}
 	}

@@ -339,6 +339,26 @@ func (x *index) find(b punch.Badge) (int32, bool) {
 	return found, found != nobody
 }
 
+// has reports whether a reading is any of the cards, be it of two at once.
+func (x *index) has(b punch.Badge) bool {
+	n, p, ok := numberOf(b)
+	if !ok {
+		_, there := x.plain[b]
+		return there
+	}
+	if h, there := x.numbers[n]; there && p.mixes(h.exact|h.derived) {
+		return true
+	}
+	for _, r := range x.cards.Same {
+		if m, ok := r.of(n, p); ok {
+			if h, there := x.numbers[m]; there && p.mixes(h.exact) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Reading is one way in which a card may be read or printed.
 type Reading struct {
 	Badge punch.Badge

@@ -108,7 +108,7 @@ func (r *Roster) CheckPIN(number, pin string) bool {
 	defer r.checking.Unlock()
 	s := r.now.Load()
 	want, valid := noPIN, false
-	if i, ok := s.numbers[number]; ok && s.people[i].Active && s.people[i].pin.given() {
+	if i, ok := s.numbers[number]; ok && s.people[i].works(r.clock()) && s.people[i].pin.given() {
 		want, valid = s.people[i].pin, true
 	}
 	mac := pinMAC(s.meta.PINKey, want.salt, pin)
@@ -220,7 +220,7 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 		return r.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(peopleBucket)
 			for _, i := range changed {
-				if err := s.people[i].put(b); err != nil {
+				if err := s.people[i].put(b, []byte(s.people[i].Number)); err != nil {
 					return err
 				}
 			}

@@ -11,13 +11,33 @@
 // What is asked in which way:
 //
 //	a badge was read             ByBadge      active people only
+//	... before it was known      ByBadgeAt    whoever had the card then
 //	a number was typed           CheckPIN     active people with a PIN only
 //	a number needs a name        ByNumber     everybody, people who left included
+//	a punch needs its person     ByNumberAt   whoever had the number then
+//	a card is given, moved,      Give, Take,  one change, and nobody else's row
+//	taken, lost or found         Block, ...   is touched
 //	a file from HR               ReadCSV, then Replace
 //	a file for HR                All, then WriteCSV
 //
 // Somebody who left keeps the row, so that old punches keep their name, and the
 // badge finds nobody: the tap is recorded as of an unknown badge.
+//
+// # One number, one person at a time
+//
+// Numbers and cards are used again, and the past never goes with them. Everybody has
+// the number for a time (From, To); whoever had it before is kept as a former holder,
+// with the name and the ids that the punches of that time are delivered with. A former
+// holder comes about when somebody is no longer in an import, or when a row is plainly
+// another person's: it begins (valid_from) when the other has ended, or the name differs
+// and neither a card nor an id is the same. A name alone that differs, with the card or
+// an id the same, is a person renamed. Somebody who is in an import again under the same
+// name is the same person again, and nothing was lost meanwhile.
+//
+// A card that was somebody's is the next one's from the moment on which it was given on
+// (or from valid_from, where that comes after the other's end): what was tapped with it
+// before, by whomever, never becomes the next one's. The file remembers when a card was
+// last somebody's, and which cards are blocked, whoever has them in an import.
 //
 // # One card, one person
 //
@@ -40,7 +60,10 @@
 // # The file
 //
 // Bucket "meta" holds one record under "roster", bucket "people" one record for
-// each employee under the number. A record is
+// each employee under the number, bucket "former" those who had a number before, under
+// the number, a zero byte and two bytes that count, and bucket "cards" what is to be
+// remembered of a card whoever has it, under the badge. The last two come about with
+// their first record. A record is
 //
 //	1 byte   form, 1
 //	4 bytes  CRC-32C, big-endian, over key, a zero byte, and what follows
@@ -68,6 +91,7 @@
 package roster
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/binary"
@@ -127,6 +151,9 @@ type Options struct {
 	ReadOnly bool
 	// Cards says which readings are one card.
 	Cards Cards
+	// Now reads the clock; set is false while nobody has set it, and then nobody is kept
+	// out for a day that the clock cannot know. Nil is the machine's, and always set.
+	Now func() (now time.Time, set bool)
 }
 
 // Row is one employee as imported.
@@ -151,6 +178,9 @@ type Diff struct {
 	// counts as different where nobody can say, without the time that checking takes,
 	// that it is the same.
 	Columns map[string][]string `json:"columns"`
+	// Passed are those of Added and Changed whose number was somebody else's before: the
+	// punches of that time stay that person's.
+	Passed []string `json:"passed_on,omitempty"`
 }
 
 // Empty reports whether nothing changed.
@@ -161,10 +191,12 @@ func (d Diff) Empty() bool { return len(d.Added)+len(d.Changed)+len(d.Removed) =
 type Roster struct {
 	path  string
 	cards Cards
+	clock func() (time.Time, bool)
 	db    *bolt.DB
 	now   atomic.Pointer[snapshot]
 
-	write    sync.Mutex // guards db; held by Replace
+	write    sync.Mutex // guards db and torn; held by Replace
+	torn     bool       // a write failed: the file may hold either state
 	checking sync.Mutex // one argon2id at a time: each takes megabytes
 	mu       sync.Mutex // guards changed
 	changed  chan struct{}
@@ -177,11 +209,18 @@ type snapshot struct {
 	badges  *index
 	numbers map[string]int32
 	clashes []Clash
+	ending  []int32  // people whose time has an end, the last end first
+	former  []person // who had a number before; sorted by number, then From
+	known   register
+	noted   *index // the cards of known
+	blocked *index // those that are refused
+	masters *index // those that open enrolment
 }
 
 type person struct {
 	punch.Employee
-	pin sealedPIN
+	pin   sealedPIN
+	since []int64 // of each badge that was somebody else's: from when it is this person's, in ms; else 0. nil: none was
 }
 
 // meta is the record "roster" of the bucket "meta".
@@ -203,6 +242,9 @@ type stored struct {
 	PINMAC   []byte        `json:"pin_mac,omitempty"`      // until it is sealed
 	PINHash  []byte        `json:"pin_argon2id,omitempty"` // of the MAC
 	PINCost  []uint32      `json:"pin_cost,omitempty"`     // passes, KiB of memory
+	From     int64         `json:"from,omitempty"`         // ms since 1970
+	To       int64         `json:"to,omitempty"`
+	Since    []int64       `json:"since,omitempty"` // beside Badges
 }
 
 const form = 1
@@ -211,6 +253,8 @@ var (
 	metaBucket   = []byte("meta")
 	metaKey      = []byte("roster")
 	peopleBucket = []byte("people")
+	formerBucket = []byte("former")
+	cardsBucket  = []byte("cards")
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -235,7 +279,10 @@ func Open(path string, o Options) (*Roster, error) {
 		}
 		return nil, fmt.Errorf("roster: open: %w", err)
 	}
-	r := &Roster{path: path, cards: o.Cards, changed: make(chan struct{})}
+	r := &Roster{path: path, cards: o.Cards, clock: o.Now, changed: make(chan struct{})}
+	if r.clock == nil {
+		r.clock = func() (time.Time, bool) { return time.Now(), true }
+	}
 	var f *os.File
 	options := boltOptions(o)
 	options.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
@@ -415,7 +462,8 @@ func checksum(key, body []byte) uint32 {
 // load reads the whole file.
 func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	var m meta
-	var people []person
+	var people, former []person
+	known := register{}
 	err := db.View(func(tx *bolt.Tx) error {
 		b, p := tx.Bucket(metaBucket), tx.Bucket(peopleBucket)
 		if b == nil || p == nil {
@@ -424,22 +472,28 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 		if err := unseal(metaKey, b.Get(metaKey), &m); err != nil {
 			return err
 		}
-		return p.ForEach(func(k, v []byte) error {
-			var e stored
-			if err := unseal(k, v, &e); err != nil {
-				return err
-			}
-			pin, err := readPIN(e)
-			if err != nil {
-				return err
-			}
-			people = append(people, person{
-				punch.Employee{Number: string(k), Name: e.Name, Badges: e.Badges, FeishuID: e.FeishuID,
-					SigninID: e.SigninID, Language: e.Language, Active: e.Active},
-				pin,
-			})
-			return nil
+		err := p.ForEach(func(k, v []byte) error {
+			p, err := readPerson(k, v, string(k))
+			people = append(people, p)
+			return err
 		})
+		if b := tx.Bucket(formerBucket); b != nil && err == nil {
+			err = b.ForEach(func(k, v []byte) error {
+				number, _, _ := bytes.Cut(k, []byte{0})
+				p, err := readPerson(k, v, string(number))
+				former = append(former, p)
+				return err
+			})
+		}
+		if b := tx.Bucket(cardsBucket); b != nil && err == nil {
+			err = b.ForEach(func(k, v []byte) error {
+				var c card
+				err := unseal(k, v, &c)
+				known[punch.Badge(k)] = c
+				return err
+			})
+		}
+		return err
 	})
 	if errors.Is(err, ErrNewer) {
 		return nil, fmt.Errorf("roster: %s: %w", path, ErrNewer)
@@ -457,7 +511,25 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
+	s.former = former
+	s.remember(known, cards)
 	return s, nil
+}
+
+func readPerson(k, v []byte, number string) (person, error) {
+	var e stored
+	if err := unseal(k, v, &e); err != nil {
+		return person{}, err
+	}
+	if e.Since != nil && len(e.Since) != len(e.Badges) {
+		return person{}, errors.New("a person's cards do not match their times")
+	}
+	pin, err := readPIN(e)
+	return person{
+		punch.Employee{Number: number, Name: e.Name, Badges: e.Badges, FeishuID: e.FeishuID,
+			SigninID: e.SigninID, Language: e.Language, Active: e.Active, From: moment(e.From), To: moment(e.To)},
+		pin, e.Since,
+	}, err
 }
 
 // newSnapshot sorts and indexes people. It refuses a number or a badge that is
@@ -474,6 +546,10 @@ func newSnapshot(m meta, people []person, cards Cards) (*snapshot, error) {
 			return nil, fmt.Errorf("employee %s is there twice", p.Number)
 		}
 		s.numbers[p.Number] = int32(i)
+		if !p.To.IsZero() {
+			s.ending = append(s.ending, int32(i))
+			continue
+		}
 		for _, b := range p.Badges {
 			clash, bad := s.badges.add(int32(i), b)
 			if bad && clash.BadgeA == clash.BadgeB {
@@ -481,6 +557,15 @@ func newSnapshot(m meta, people []person, cards Cards) (*snapshot, error) {
 			}
 			if bad {
 				s.clashes = append(s.clashes, clash)
+			}
+		}
+	}
+	// Whoever leaves has a card for as long as nobody else has it after them.
+	slices.SortStableFunc(s.ending, func(a, b int32) int { return people[b].To.Compare(people[a].To) })
+	for _, i := range s.ending {
+		for _, b := range people[i].Badges {
+			if !s.badges.has(b) {
+				s.badges.add(i, b)
 			}
 		}
 	}
@@ -509,21 +594,38 @@ func (r *Roster) Clashes() (errs []error) {
 func (r *Roster) ByBadge(b punch.Badge) (punch.Employee, bool) {
 	s := r.now.Load()
 	i, ok := s.badges.find(b)
-	if !ok || !s.people[i].Active {
+	if !ok {
 		return punch.Employee{}, false
 	}
-	return s.people[i].Employee, true
+	now, set := r.clock()
+	if s.people[i].works(now, set) {
+		return s.people[i].Employee, true
+	}
+	if set && now.Before(s.people[i].From) { // the next owner's, and still another's
+		for _, i := range s.ending {
+			if p := &s.people[i]; p.works(now, set) && p.holds(r.cards, b) {
+				return p.Employee, true
+			}
+		}
+	}
+	return punch.Employee{}, false
 }
 
-// ByNumber finds an employee, active or not, by number. It reads memory only and
-// allocates nothing. The employee's Badges must not be changed.
+// ByNumber finds who has a number, active or not; where nobody has it now, who had it
+// last. Active is as of now. It reads memory only and allocates nothing. The employee's
+// Badges must not be changed.
 func (r *Roster) ByNumber(number string) (punch.Employee, bool) {
 	s := r.now.Load()
 	i, ok := s.numbers[number]
 	if !ok {
+		if f := s.formerOf(number); len(f) > 0 {
+			return f[len(f)-1].Employee, true
+		}
 		return punch.Employee{}, false
 	}
-	return s.people[i].Employee, true
+	e := s.people[i].Employee
+	e.Active = s.people[i].works(r.clock())
+	return e, true
 }
 
 // All returns everybody, sorted by number (as text). The slice is the caller's,
@@ -553,8 +655,9 @@ type Counts struct {
 func (r *Roster) Counts() Counts {
 	s := r.now.Load()
 	c := Counts{People: len(s.people), Clashes: len(s.clashes)}
+	now, set := r.clock()
 	for _, p := range s.people {
-		if !p.Active {
+		if !p.works(now, set) {
 			continue
 		}
 		c.Active++
@@ -595,26 +698,45 @@ func (r *Roster) Changed() <-chan struct{} {
 func (r *Roster) Replace(rows []Row) (Diff, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
+	return r.replace(rows)
+}
+
+// replace is Replace for whoever holds write. The cards of never are taken from their
+// people as if they had never been theirs.
+func (r *Roster) replace(rows []Row, never ...punch.Badge) (Diff, error) {
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
-	s, d, err := r.after(rows)
+	s, d, err := r.after(rows, never...)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
 	}
 	if d.Empty() {
 		return d, nil
 	}
-	err = guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx) }) })
-	if err != nil {
+	if err := r.keep(s); err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
+	}
+	return d, nil
+}
+
+// keep makes s the roster, first on the medium and then in memory, and wakes whoever
+// waits for a change. The caller holds write.
+func (r *Roster) keep(s *snapshot) error {
+	old := r.now.Load()
+	if r.torn {
+		old = nil // what the file holds need not be known
+	}
+	err := guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx, old) }) })
+	if r.torn = err != nil; r.torn {
+		return err
 	}
 	r.now.Store(s)
 	r.mu.Lock()
 	close(r.changed)
 	r.changed = make(chan struct{})
 	r.mu.Unlock()
-	return d, nil
+	return nil
 }
 
 // Preview says what Replace would change, and changes nothing. Its errors are those
@@ -627,61 +749,28 @@ func (r *Roster) Preview(rows []Row) (Diff, error) {
 	return d, nil
 }
 
-// after is the roster that rows make, and what is different in it.
-func (r *Roster) after(rows []Row) (*snapshot, Diff, error) {
-	old := r.now.Load()
-	people := make([]person, len(rows))
-	for i, row := range rows {
-		people[i].Employee = row.Employee
-		people[i].Badges = slices.Clone(row.Badges)
-		var had sealedPIN
-		if j, ok := old.numbers[row.Number]; ok {
-			had = old.people[j].pin
-		}
-		switch {
-		case !row.SetPIN:
-			people[i].pin = had
-		case row.PIN == "": // no PIN any more
-		case had.is(old.meta.PINKey, row.PIN):
-			people[i].pin = had // the same one: a repeated import changes nothing
-		default:
-			people[i].pin = newPIN(old.meta.PINKey, row.PIN)
-		}
-	}
-	m := meta{Generation: old.meta.Generation + 1, People: len(people), PINKey: old.meta.PINKey}
-	s, err := newSnapshot(m, people, r.cards)
-	if err == nil && len(s.clashes) > 0 {
-		err = s.clashError(s.clashes[0])
-	}
-	if err != nil {
-		return nil, Diff{}, err
-	}
-	return s, difference(old, s), nil
-}
-
-// put writes a whole roster. The old bucket goes as a whole: what is in it need
+// put writes a whole roster, or, where old is what the file holds and little of it is
+// different, that little. The old bucket goes as a whole otherwise: what is in it need
 // not be known, so that a Replace settles whatever a failed one left.
-func (s *snapshot) put(tx *bolt.Tx) error {
-	if err := tx.DeleteBucket(peopleBucket); err != nil {
+func (s *snapshot) put(tx *bolt.Tx, old *snapshot) error {
+	if err := s.putPeople(tx, old); err != nil {
 		return err
 	}
-	b, err := tx.CreateBucket(peopleBucket)
-	if err != nil {
-		return err
-	}
-	b.FillPercent = 1 // the keys come sorted
-	for _, p := range s.people {
-		if err := p.put(b); err != nil {
+	if old == nil || !slices.EqualFunc(old.former, s.former, person.equal) {
+		if err := putFormer(tx, s.former); err != nil {
 			return err
 		}
+	}
+	if err := s.known.put(tx, old); err != nil {
+		return err
 	}
 	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
 }
 
 // put writes one person.
-func (p person) put(b *bolt.Bucket) error {
-	key := []byte(p.Number)
-	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active}
+func (p person) put(b *bolt.Bucket, key []byte) error {
+	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active,
+		From: millis(p.From), To: millis(p.To), Since: p.since}
 	e.PINSalt, e.PINMAC, e.PINHash, e.PINCost = p.pin.stored()
 	return b.Put(key, seal(key, e))
 }
@@ -715,7 +804,7 @@ func difference(old, new *snapshot) Diff {
 // compare returns the columns in which two records of one number differ.
 func compare(a, b *person) (different []string) {
 	for i, same := range []bool{true, a.Name == b.Name, slices.Equal(a.Badges, b.Badges), reflect.DeepEqual(a.pin, b.pin),
-		a.FeishuID == b.FeishuID, a.SigninID == b.SigninID, a.Language == b.Language, a.Active == b.Active} {
+		a.FeishuID == b.FeishuID, a.SigninID == b.SigninID, a.Language == b.Language, a.Active == b.Active, a.From.Equal(b.From), a.To.Equal(b.To)} {
 		if !same {
 			different = append(different, columns[i])
 		}

@@ -124,7 +124,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	wake := r.Changed()
 	d := replace(t, r, row("3", "c"), withPIN(row("1", "a"), "1111"), row("2", "b", "em:0000000001"))
-	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0, map[string][]string{}}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
+	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0, map[string][]string{}, nil}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	select {
@@ -143,7 +143,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	default:
 	}
 	d = replace(t, r, row("4", "d"), withPIN(row("1", "a"), "2222"), row("2", "b", "em:0000000002"))
-	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0, map[string][]string{"1": {"pin"}, "2": {"badges"}}}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
+	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0, map[string][]string{"1": {"pin"}, "2": {"badges"}}, nil}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	if _, ok := r.ByBadge("em:0000000001"); ok {
@@ -218,12 +218,12 @@ func TestPINOpensOnlyForItsOwner(t *testing.T) {
 
 func TestExportEditImportKeepsPINs(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
-	replace(t, r, withPIN(row("1", "a"), "4711"), withPIN(row("2", "b"), "4712"))
+	replace(t, r, withPIN(row("1", "a", "em:0000000001"), "4711"), withPIN(row("2", "b"), "4712"))
 	var b bytes.Buffer
-	if err := WriteCSV(&b, r.All()); err != nil {
+	if err := WriteCSV(&b, r.All(), time.UTC); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := ReadCSV("r", strings.NewReader(strings.Replace(b.String(), "1,a", "1,Anna", 1)), Cards{})
+	rows, err := ReadCSV("r", strings.NewReader(strings.Replace(b.String(), "1,a", "1,Anna", 1)), Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestExportEditImportKeepsPINs(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	// A file with the column decides: empty is none.
-	rows, err = ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,Anna,\n2,b,4712\n"), Cards{})
+	rows, err = ReadCSV("r", strings.NewReader("employee_no,name,pin\n1,Anna,\n2,b,4712\n"), Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -597,7 +597,7 @@ func TestTwentyThousandPeopleAreImportedInTwoSeconds(t *testing.T) {
 	}
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	start := time.Now()
-	rows, err := ReadCSV("r", &b, Cards{})
+	rows, err := ReadCSV("r", &b, Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -697,10 +697,10 @@ func BenchmarkOpen20000(b *testing.B) {
 func TestAPreviewSaysWhatAnImportWouldDoAndDoesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	replace(t, r, row("1", "a", "em:0000000001"), row("2", "b"))
-	rows := []Row{row("1", "aa"), row("3", "c")}
+	rows := []Row{row("1", "a", "em:0000000009"), row("3", "c")}
 	rows[0].Language = "en"
 	d, err := r.Preview(rows)
-	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"name", "badges", "language"}}}
+	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"badges", "language"}}, nil}
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Errorf("%+v, %v", d, err)
 	}

@@ -92,8 +92,8 @@ type Config struct {
 	Location string // location_name: the device's name
 
 	EmployeeType EmployeeType // "" is EmployeeNo
-	// People finds a person by employee number, for the FeishuID.
-	People       func(number string) (punch.Employee, bool)
+	// People finds who had an employee number at a moment, for the FeishuID.
+	People       func(number string, at time.Time) (punch.Employee, bool)
 	CreatorID    string              // creator_id, in the kind of EmployeeType; "" is the person who punched
 	FieldOut     bool                // send is_field (outside the office) with 外出
 	Early        time.Duration       // renew a token so long before its end, below 30 minutes; 0 is 10 minutes
@@ -223,7 +223,7 @@ func (c *Client) record(p *punch.Punch) (r record, reason, message string) {
 		return r, reasonBlank, "the punch has no employee number; not sent"
 	}
 	if c.cfg.EmployeeType == EmployeeID {
-		e, ok := c.cfg.People(p.Employee)
+		e, ok := c.cfg.People(p.Employee, p.Decided())
 		if !ok || strings.TrimSpace(e.FeishuID) == "" {
 			return r, reasonNoID, "the roster has no feishu_id for this employee; add it and put the punch back; not sent"
 		}

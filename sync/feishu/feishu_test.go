@@ -183,7 +183,7 @@ func TestTheRostersFeishuIDWhereConfigured(t *testing.T) {
 	}
 	onDesk(t, func(c *Config) {
 		c.EmployeeType, c.CreatorID = EmployeeID, "ou-boss"
-		c.People = func(n string) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
+		c.People = func(n string, _ time.Time) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
 	}, func(d *desk) {
 		d.want(draintest.Numbered(begin, "P1", "P2", "P3", "P4"), "accept refuse:no_feishu_id refuse:emp_no_invalid refuse:no_feishu_id")
 		if f := d.cloud.Ledger()[0]; f.EmployeeType != "employee_id" || f.Flow.UserID != "ou-P1" || f.Flow.CreatorID != "ou-boss" {

@@ -37,7 +37,7 @@ func (c *Client) Held(ctx context.Context, numbers []string, from, to time.Time)
 	for _, n := range numbers {
 		id := n
 		if c.cfg.EmployeeType == EmployeeID {
-			e, _ := c.cfg.People(n)
+			e, _ := c.cfg.People(n, from)
 			id = e.FeishuID
 		}
 		if _, twice := who[id]; twice || strings.TrimSpace(id) == "" || !utf8.ValidString(id) {

@@ -111,7 +111,7 @@ func TestADayReadBackIsHalfOpenAndInSecondsAsText(t *testing.T) {
 func TestReadingBackSpeaksOfEmployeeNumbersWhateverIDFeishuHas(t *testing.T) {
 	onDesk(t, func(c *Config) {
 		c.EmployeeType = EmployeeID
-		c.People = func(n string) (punch.Employee, bool) {
+		c.People = func(n string, _ time.Time) (punch.Employee, bool) {
 			if n != "A0001" {
 				return punch.Employee{}, false
 			}

@@ -145,8 +145,8 @@ type Config struct {
 	TokenTransport string
 	GroupID        GroupID // "" is GroupOfLogin
 	Tolerant       bool    // read answers with commas before closing brackets
-	// People finds a person by employee number, for the SigninID; nil is nobody.
-	People       func(number string) (punch.Employee, bool)
+	// People finds who had an employee number at a moment, for the SigninID; nil is nobody.
+	People       func(number string, at time.Time) (punch.Employee, bool)
 	TokenObserve func(result string) // hears of every login that was made: ok, denied, error; may be nil
 	// Clock hears the system's time, whole seconds, from every answer that tells it;
 	// may be nil. It comes from a time server or the database, not from the machine
@@ -398,7 +398,7 @@ type record struct {
 
 // record prepares a punch, or says why it cannot be sent.
 func (c *Client) record(p *punch.Punch) (r record, reason, message string) {
-	user := c.userID(p.Employee)
+	user := c.userID(p.Employee, p.Decided())
 	at := p.Time().In(taiwan)
 	switch {
 	case strings.TrimSpace(user) == "":
@@ -680,7 +680,7 @@ var errStranger = errors.New("the sign-in system does not know this user, or has
 func (c *Client) Held(ctx context.Context, numbers []string, from, to time.Time) (held []drain.Held, unasked []string, err error) {
 	asked := map[string]bool{}
 	for i, n := range numbers {
-		id := c.userID(n)
+		id := c.userID(n, from)
 		if asked[id] || strings.TrimSpace(id) == "" || !utf8.ValidString(id) {
 			unasked = append(unasked, n)
 			continue
@@ -704,9 +704,9 @@ func (c *Client) Held(ctx context.Context, numbers []string, from, to time.Time)
 }
 
 // userID is what the system calls an employee.
-func (c *Client) userID(number string) string {
+func (c *Client) userID(number string, at time.Time) string {
 	if c.cfg.People != nil {
-		if e, ok := c.cfg.People(number); ok && strings.TrimSpace(e.SigninID) != "" {
+		if e, ok := c.cfg.People(number, at); ok && strings.TrimSpace(e.SigninID) != "" {
 			return e.SigninID
 		}
 	}

@@ -180,7 +180,7 @@ func (d *desk) ledger() string {
 func TestAPunchGoesOutWithItsStatusInTaiwansTime(t *testing.T) {
 	people := map[string]punch.Employee{"P6": {Number: "P6", SigninID: "11542"}, "000123": {Number: "000123"}}
 	onDesk(t, func(c *Config) {
-		c.People = func(n string) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
+		c.People = func(n string, _ time.Time) (punch.Employee, bool) { e, ok := people[n]; return e, ok }
 	}, func(d *desk) {
 		ps := draintest.Numbered(begin, "P6", "000123", "A0001", "P1")
 		ps[0].Stamp.Wall = time.Unix(1666146234, 999_999_999).UTC()
@@ -536,7 +536,7 @@ func TestTheSystemsTimeIsHandedOn(t *testing.T) {
 
 func TestWhatTheSystemHoldsIsReadBackByEmployee(t *testing.T) {
 	onDesk(t, func(c *Config) {
-		c.People = func(n string) (punch.Employee, bool) {
+		c.People = func(n string, _ time.Time) (punch.Employee, bool) {
 			return punch.Employee{SigninID: map[string]string{"P6": "11542", "P7": "P1"}[n]}, true
 		}
 	}, func(d *desk) {
