@@ -55,6 +55,12 @@ const (
 	FaultLearned = "learned" // a technician is reading cards in; the house makes it, no reader
 	FaultPIN     = "pin"     // number and PIN do not belong together; the house makes it, no reader
 	FaultTries   = "tries"   // too many wrong PINs, none is looked at for a while; the house makes it
+
+	// Of enrolment at the door; the house makes them.
+	FaultEnrolled  = "enrolled"   // the card is the person's from now on, and was no punch
+	FaultEnrolNo   = "enrol-no"   // it cannot be: whoever opened enrolment sees why
+	FaultEnrolPIN  = "enrol-pin"  // a master card was tapped: number and its PIN come next
+	FaultEnrolCard = "enrol-card" // enrolment is open for somebody: the card comes next
 )
 
 // ErrMissing is within the error of a reader whose hardware this machine does not

@@ -18,7 +18,7 @@ import (
 // Result is the answer to one tap, sent once, after the commit (or after the
 // commit failed). Its JSON form is the `result` event.
 type Result struct {
-	Outcome  string    `json:"outcome"` // stored, duplicate, unknown_badge, misread, not_stored
+	Outcome  string    `json:"outcome"` // stored, duplicate, unknown_badge, blocked_badge, misread, not_stored
 	PunchID  string    `json:"punch_id,omitempty"`
 	Seq      uint64    `json:"seq,omitempty"`
 	Kind     string    `json:"kind,omitempty"` // in, out, go-out, return
@@ -116,7 +116,7 @@ const (
 	CueGoOut     Cue = "go-out"    // stored 外出
 	CueReturn    Cue = "return"    // stored 外歸
 	CueDuplicate Cue = "duplicate" // answered, not sent
-	CueUnknown   Cue = "unknown"   // stored, nobody knows the badge
+	CueUnknown   Cue = "unknown"   // kept, nobody knows the badge, or it is blocked
 	CueMisread   Cue = "misread"   // try again
 	CueNotStored Cue = "not-stored"
 )

@@ -567,7 +567,8 @@ func (p *patient) readerListens(r readerConfig) sight {
 	var faults []string
 	for word, n := range s.Faults {
 		switch word {
-		case device.FaultRandom, device.FaultTwo, device.FaultLearned, device.FaultPIN, device.FaultTries: // read well, and refused
+		case device.FaultRandom, device.FaultTwo, device.FaultLearned, device.FaultPIN, device.FaultTries,
+			device.FaultEnrolled, device.FaultEnrolNo, device.FaultEnrolPIN, device.FaultEnrolCard: // read well, and refused
 		default:
 			total += n
 		}

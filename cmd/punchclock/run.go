@@ -334,7 +334,7 @@ func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, lamp *indicator.
 	for _, r := range h.cfg.Readers {
 		c.Readers = append(c.Readers, r.Name)
 	}
-	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, CheckPIN: h.checkEntry, History: history{h.outbox, h.cfg},
+	p := kiosk.Parts{Recorder: h.outbox, Directory: h.roster, Clock: stamps{h.clock}, CheckPIN: h.checkEntry, Blocked: h.roster.Blocked, History: history{h.outbox, h.cfg},
 		Observe: h.metrics.tap, Log: h.log}
 	p.Results = func(r ui.Result) {
 		h.metrics.result(r)

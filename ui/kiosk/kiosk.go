@@ -42,6 +42,12 @@
 // who has left (not active) is treated so too: HR sees it, and it is never sent as
 // that person's.
 //
+// # Blocked cards
+//
+// A card that was reported lost is stored as just that, and nobody's: whoever taps it
+// hears that it is blocked, and not whose it was. It is no second tap of anybody, and
+// nothing follows from it for the next kind.
+//
 // # Whoever taps again sees their own
 //
 // With the answer to a duplicate come the person's own last punches, and where each
@@ -171,6 +177,8 @@ type Parts struct {
 	// together: "", or the word of a device.Fault. It may take its time, and is called
 	// by several goroutines. nil: they never do.
 	CheckPIN func(number string, pin device.PIN) (fault string)
+	// Blocked says whether a card was reported lost. It answers from memory. nil: none is.
+	Blocked func(punch.Badge) bool
 	// History lists a person's own punches; nil: whoever taps twice sees the answer only.
 	History History
 	// Results gets every answer once, in order, from a goroutine of its own. It may

@@ -262,7 +262,8 @@ func (r *run) device(ev device.Event) {
 		e.what, e.badge = evTap, badge
 		e.raw = bytes.Clone(ev.Raw[:min(len(ev.Raw), maxRaw)]) // the reader may use its buffer again
 		e.bits = min(max(ev.Bits, 0), 8*len(e.raw), maxBits)
-		if p, ok := r.parts.Directory.ByBadge(badge); ok && p.Active {
+		e.blocked = r.parts.Blocked != nil && r.parts.Blocked(badge)
+		if p, ok := r.parts.Directory.ByBadge(badge); ok && p.Active && !e.blocked {
 			e.who = personOf(p)
 		}
 		e.id = r.begin(ev.Last, nil)

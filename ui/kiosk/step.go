@@ -96,6 +96,7 @@ type tap struct {
 	badge   punch.Badge
 	raw     []byte
 	bits    int
+	blocked bool
 	reader  string
 	stamp   punch.Stamp
 	chosen  punch.Kind // 0 for none
@@ -169,7 +170,7 @@ func step(s state, e event) (state, []action) {
 	case evTap:
 		s.mine = nil
 		s.taps = append(s.taps, tap{
-			id: e.id, who: e.who, badge: e.badge, raw: e.raw, bits: e.bits,
+			id: e.id, who: e.who, badge: e.badge, raw: e.raw, bits: e.bits, blocked: e.blocked,
 			reader: e.reader, stamp: e.stamp, chosen: s.takeChoice(e.stamp),
 		})
 		s.sign(e)
@@ -292,13 +293,16 @@ func (s *state) draft(t *tap) punch.Draft {
 		return t.draft
 	}
 	outcome := punch.Stored
-	if t.who.number == "" {
+	switch {
+	case t.blocked:
+		outcome = punch.BlockedBadge
+	case t.who.number == "":
 		outcome = punch.UnknownBadge
 	}
 	if f := s.retried(t); f != nil {
 		d := f.draft
 		d.Employee = t.who.number
-		if d.Outcome != punch.Duplicate {
+		if d.Outcome != punch.Duplicate || t.blocked {
 			d.Outcome = outcome
 		}
 		return d
@@ -308,6 +312,9 @@ func (s *state) draft(t *tap) punch.Draft {
 		Employee: t.who.number, Reader: t.reader, Outcome: outcome, Stamp: t.stamp,
 	}
 	l := s.last(t)
+	if t.blocked {
+		l = nil // whoever taps it is not known to be its person
+	}
 	if l != nil && l.boot == t.stamp.BootID && within(s.cfg.DuplicateWindow, l.answered, t.stamp.Uptime) &&
 		(t.chosen == 0 || t.chosen == l.kind) {
 		d.Kind, d.Outcome = l.kind, punch.Duplicate
@@ -594,7 +601,7 @@ func cueOf(r ui.Result) ui.Cue {
 		return c
 	case punch.Duplicate.String():
 		return ui.CueDuplicate
-	case punch.UnknownBadge.String():
+	case punch.UnknownBadge.String(), punch.BlockedBadge.String():
 		return ui.CueUnknown
 	case punch.Misread.String():
 		return ui.CueMisread

@@ -22,6 +22,11 @@ var en = map[Key]string{
 	MisreadLearned:  "Card read for registration. Not punched",
 	MisreadPIN:      "Wrong number or PIN. Please try again",
 	MisreadTries:    "Too many wrong PINs. Try again later",
+	MisreadEnrolled: "Card registered. Tap again to punch",
+	MisreadEnrolNo:  "This card cannot be registered. Please see HR",
+	MisreadEnrolPIN: "Registration: type the employee number and the master PIN",
+	MisreadEnrol:    "Now tap the card to be registered",
+	BlockedBadge:    "Card blocked. Please see HR",
 	NotStored:       "Not saved. Please tap again",
 	Corrected:       "Corrected",
 

@@ -22,6 +22,11 @@ var fil = map[Key]string{
 	MisreadLearned:  "Binasa ang card para irehistro, hindi pa naitala",
 	MisreadPIN:      "Mali ang numero o PIN, subukan muli",
 	MisreadTries:    "Sobrang daming mali, subukan mamaya",
+	MisreadEnrolled: "Nairehistro ang card. I-tap muli para mag-punch",
+	MisreadEnrolNo:  "Hindi mairehistro ang card na ito; pumunta sa HR",
+	MisreadEnrolPIN: "Pagrehistro: i-type ang numero ng empleyado at ang PIN ng master card",
+	MisreadEnrol:    "I-tap ang card na irerehistro",
+	BlockedBadge:    "Naka-block ang card; pumunta sa HR",
 	NotStored:       "Hindi na-save, paki-tap muli",
 	Corrected:       "Naitama na",
 

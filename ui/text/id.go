@@ -22,6 +22,11 @@ var id = map[Key]string{
 	MisreadLearned:  "Kartu dibaca untuk pendaftaran, belum absen",
 	MisreadPIN:      "Nomor atau PIN salah, coba lagi",
 	MisreadTries:    "Terlalu sering salah, coba lagi nanti",
+	MisreadEnrolled: "Kartu terdaftar. Tempelkan lagi untuk absen",
+	MisreadEnrolNo:  "Kartu ini tidak dapat didaftarkan, hubungi HRD",
+	MisreadEnrolPIN: "Pendaftaran: ketik nomor karyawan dan PIN kartu induk",
+	MisreadEnrol:    "Tempelkan kartu yang akan didaftarkan",
+	BlockedBadge:    "Kartu diblokir, hubungi HRD",
 	NotStored:       "Belum tersimpan, silakan tap lagi",
 	Corrected:       "Sudah diperbaiki",
 

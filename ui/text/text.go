@@ -39,11 +39,16 @@ const (
 	Duplicate       Key = "outcome.duplicate"
 	UnknownBadge    Key = "outcome.unknown_badge"
 	Misread         Key = "outcome.misread"
-	MisreadRandom   Key = "outcome.misread.random"  // a phone, or a card that changes its number
-	MisreadTwo      Key = "outcome.misread.two"     // two cards at once
-	MisreadLearned  Key = "outcome.misread.learned" // a technician reads cards in
-	MisreadPIN      Key = "outcome.misread.pin"     // number and PIN on a keypad do not belong together
-	MisreadTries    Key = "outcome.misread.tries"   // too many wrong ones
+	MisreadRandom   Key = "outcome.misread.random"     // a phone, or a card that changes its number
+	MisreadTwo      Key = "outcome.misread.two"        // two cards at once
+	MisreadLearned  Key = "outcome.misread.learned"    // a technician reads cards in
+	MisreadPIN      Key = "outcome.misread.pin"        // number and PIN on a keypad do not belong together
+	MisreadTries    Key = "outcome.misread.tries"      // too many wrong ones
+	MisreadEnrolled Key = "outcome.misread.enrolled"   // the card is this person's from now on
+	MisreadEnrolNo  Key = "outcome.misread.enrol-no"   // it cannot be
+	MisreadEnrolPIN Key = "outcome.misread.enrol-pin"  // a master card was tapped
+	MisreadEnrol    Key = "outcome.misread.enrol-card" // enrolment is open for somebody
+	BlockedBadge    Key = "outcome.blocked_badge"      // says not whose it was
 	NotStored       Key = "outcome.not_stored"
 	Corrected       Key = "outcome.corrected" // another kind was stored in the place of the wrong one
 

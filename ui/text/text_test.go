@@ -74,7 +74,7 @@ func TestEveryWordOfTheWireHasASentence(t *testing.T) {
 			}
 		}
 		seen := map[string]bool{}
-		for _, outcome := range []string{"stored", "duplicate", "unknown_badge", "misread", "not_stored"} {
+		for _, outcome := range []string{"stored", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored"} {
 			s := c.Outcome(outcome, "synced")
 			if s == "" || seen[s] {
 				t.Errorf("%s: %s is %q", tag, outcome, s)

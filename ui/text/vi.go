@@ -22,6 +22,11 @@ var vi = map[Key]string{
 	MisreadLearned:  "Đang đăng ký thẻ, chưa chấm công",
 	MisreadPIN:      "Sai mã nhân viên hoặc PIN, hãy nhập lại",
 	MisreadTries:    "Sai quá nhiều lần, hãy thử lại sau",
+	MisreadEnrolled: "Đã đăng ký thẻ. Chạm lại để chấm công",
+	MisreadEnrolNo:  "Không đăng ký được thẻ này, hãy gặp nhân sự",
+	MisreadEnrolPIN: "Đăng ký thẻ: nhập mã nhân viên và PIN của thẻ chính",
+	MisreadEnrol:    "Hãy chạm thẻ cần đăng ký",
+	BlockedBadge:    "Thẻ đã bị khóa, hãy gặp nhân sự",
 	NotStored:       "Chưa lưu được, hãy quẹt lại",
 	Corrected:       "Đã sửa",
 

@@ -22,6 +22,11 @@ var zhCN = map[Key]string{
 	MisreadLearned:  "卡片读取登记中，未打卡",
 	MisreadPIN:      "工号或密码错误，请再试一次",
 	MisreadTries:    "错误次数过多，请稍后再试",
+	MisreadEnrolled: "卡片已登记，请再感应一次打卡",
+	MisreadEnrolNo:  "这张卡无法登记，请联系人事",
+	MisreadEnrolPIN: "登记卡片：请输入员工编号与主卡密码",
+	MisreadEnrol:    "请感应要登记的卡片",
+	BlockedBadge:    "卡片已停用，请联系人事",
 	NotStored:       "未保存，请再刷一次",
 	Corrected:       "已更正",
 

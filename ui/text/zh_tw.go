@@ -22,6 +22,11 @@ var zhTW = map[Key]string{
 	MisreadLearned:  "卡片讀取登錄中，未打卡",
 	MisreadPIN:      "員編或密碼錯誤，請再試一次",
 	MisreadTries:    "錯誤次數過多，請稍後再試",
+	MisreadEnrolled: "卡片已登錄，請再感應一次打卡",
+	MisreadEnrolNo:  "這張卡無法登錄，請洽人資",
+	MisreadEnrolPIN: "登錄卡片：請輸入員工編號與主卡密碼",
+	MisreadEnrol:    "請感應要登錄的卡片",
+	BlockedBadge:    "卡片已停用，請洽人資",
 	NotStored:       "未儲存，請再刷一次",
 	Corrected:       "已更正",
 

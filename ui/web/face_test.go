@@ -72,6 +72,7 @@ func faces(t *testing.T, ctx context.Context, s *web.Server, look func(name stri
 		{Outcome: "stored", Kind: "in", Name: "王小明", Clock: "synced"},
 		{Outcome: "stored", Kind: "in", Name: "王小明", Clock: "unset"},
 		{Outcome: "unknown_badge", Kind: "in", Clock: "synced"},
+		{Outcome: "blocked_badge", Kind: "in", Clock: "synced"},
 		{Outcome: "misread", Clock: "synced"},
 		{Outcome: "not_stored", Kind: "in", Name: "王小明", Clock: "synced"},
 		{Outcome: "duplicate", Kind: "in", Clock: "synced"},
@@ -491,7 +492,7 @@ func TestBrowserSoundsEachOutcomeInARhythmOfItsOwn(t *testing.T) {
 	rhythms := map[string]string{}
 	for i, r := range []ui.Result{
 		{Outcome: "stored", Kind: "in"}, {Outcome: "stored", Kind: "out"}, {Outcome: "stored", Kind: "go-out"}, {Outcome: "stored", Kind: "return"},
-		{Outcome: "duplicate", Kind: "in"}, {Outcome: "unknown_badge", Kind: "in"}, {Outcome: "misread"}, {Outcome: "not_stored", Kind: "in"},
+		{Outcome: "duplicate", Kind: "in"}, {Outcome: "unknown_badge", Kind: "in"}, {Outcome: "blocked_badge", Kind: "in"}, {Outcome: "misread"}, {Outcome: "not_stored", Kind: "in"},
 	} {
 		script(t, ctx, `played.length = 0`)
 		r.PunchID, r.Time, r.Clock = fmt.Sprint("tone", i), time.Now(), "synced"

@@ -20,7 +20,7 @@ import (
 // there is not said.
 
 // words are what can be said.
-var words = [...]string{"in", "out", "go-out", "return", "duplicate", "unknown_badge", "misread", "not_stored"}
+var words = [...]string{"in", "out", "go-out", "return", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored"}
 
 // endings are the forms of sound that every browser reads, and their types.
 var endings = map[string]string{".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".wav": "audio/wav", ".m4a": "audio/mp4"}
