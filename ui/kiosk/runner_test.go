@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -591,5 +592,21 @@ func TestLogHoldsNoNameAndNoBadge(t *testing.T) {
 		if !strings.Contains(log.String(), "could not be stored") {
 			t.Errorf("the log says nothing of the failure: %s", log.String())
 		}
+	})
+}
+
+func TestCardIsRefusedFromTheTapAfterItsBlockOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var blocked atomic.Bool
+		r := start(t, func(_ *Config, p *Parts) { p.Blocked = func(punch.Badge) bool { return blocked.Load() } })
+		r.in <- card(123)
+		settle(time.Second)
+		blocked.Store(true)
+		r.in <- card(123)
+		settle(100 * time.Millisecond)
+		if got := r.outcomes(); got != "stored:in blocked_badge:in" {
+			t.Error(got)
+		}
+		r.stop()
 	})
 }

@@ -41,6 +41,8 @@ type event struct {
 	raw   []byte
 	bits  int
 
+	blocked bool // of a tap: the card was reported lost, whoever has it
+
 	kind punch.Kind // of a choice, a correction; of an entry: typed with it, 0 for none
 	fix  punch.ID   // of a correction: the punch that was wrong
 	past []ui.Past  // of what was read, for the tap with this id

@@ -798,3 +798,22 @@ func TestPersonsOwnLanguageIsUsed(t *testing.T) {
 		t.Errorf("answered in %s", d.last().Language)
 	}
 }
+
+func TestBlockedCardIsKeptAsJustThatAndIsNobodysSecondTap(t *testing.T) {
+	d := newDoor(t, "2026-11-21 09:00:00", nil)
+	d.tap(wang)
+	d.want("stored", "in")
+	d.feed(event{what: evTap, id: d.draw(), stamp: d.now(), reader: "front", badge: wang, blocked: true})
+	d.want("blocked_badge", "in")
+	if p := d.medium[len(d.medium)-1]; p.Employee != "" || p.Badge != wang || p.Outcome != punch.BlockedBadge {
+		t.Errorf("kept as %+v", p.Draft)
+	}
+	r := d.answers[len(d.answers)-1]
+	if r.Employee != "" || r.Name != "" || d.cues[len(d.cues)-1] != ui.CueUnknown || d.s.mine != nil {
+		t.Errorf("the door tells whose it was: %+v, %v", r, d.cues)
+	}
+	// Nothing follows from it, neither for the person nor for the card when it was found.
+	d.wait(2 * time.Minute)
+	d.tap(wang)
+	d.want("stored", "out")
+}

@@ -24,7 +24,7 @@ var en = map[Key]string{
 	MisreadTries:    "Too many wrong PINs. Try again later",
 	MisreadEnrolled: "Card registered. Tap again to punch",
 	MisreadEnrolNo:  "This card cannot be registered. Please see HR",
-	MisreadEnrolPIN: "Registration: type the employee number and the master PIN",
+	MisreadEnrolPIN: "Register: employee number, master PIN",
 	MisreadEnrol:    "Now tap the card to be registered",
 	BlockedBadge:    "Card blocked. Please see HR",
 	NotStored:       "Not saved. Please tap again",
