@@ -125,6 +125,10 @@ const (
 // kept, and its time may have to be corrected.
 func (c Cue) Unset() Cue { return c + "-unset" }
 
+// Corrected is the cue of a stored kind, or of its Unset, that corrects the kind of an
+// earlier punch. It says the same, but nobody has come to the door with it.
+func (c Cue) Corrected() Cue { return c + "-corrected" }
+
 // Display draws screens. Show may be slow; it is called by a goroutine of its
 // own, never at the same time twice, and only with the newest screen.
 type Display interface {

@@ -126,6 +126,7 @@ type learned struct {
 // does not know is not: it would go out as a punch once the roster has it.
 type learner struct {
 	look func(punch.Badge) badgeAnswer
+	lamp func(on bool) // tells whether somebody waits; never blocks
 
 	mu     sync.Mutex
 	reader string // "" for any
@@ -171,7 +172,13 @@ func (l *learner) wait(ctx context.Context, reader string) (learned, error) {
 		return learned{}, errLearning
 	}
 	l.reader, l.answer = reader, answer
+	l.lamp(true)
 	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lamp(l.answer != nil) // the next may wait already
+	}()
 	select {
 	case out := <-answer:
 		return out, nil

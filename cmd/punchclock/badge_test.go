@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -103,7 +104,8 @@ func TestThePrintedNumberFindsItsOwnerAndThePunchKeepsWhatWasRead(t *testing.T) 
 
 func TestOneCardIsReadInAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &learner{look: func(b punch.Badge) badgeAnswer {
+		var blue []bool
+		l := &learner{lamp: func(on bool) { blue = append(blue, on) }, look: func(b punch.Badge) badgeAnswer {
 			out := badgeAnswer{Badge: string(b)}
 			if b == "em:0000000001" {
 				out.Employee = "1"
@@ -148,5 +150,8 @@ func TestOneCardIsReadInAtATime(t *testing.T) {
 			t.Error("waited for ever")
 		}
 		same(card("front", "0000000002"))
+		if want := []bool{true, false, true, false}; !slices.Equal(blue, want) {
+			t.Errorf("the blue lamp was told %v, want %v", blue, want)
+		}
 	})
 }

@@ -174,7 +174,10 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if h.walk, err = h.newCandidateWalk(func() bool { return h.clock.Now().State == clock.Unset }); err != nil {
 		return &exitError{exitUsage, err}
 	}
-	h.learner.look = (&archive{cfg: cfg, roster: h.roster}).look
+	h.learner.look, h.learner.lamp = (&archive{cfg: cfg, roster: h.roster}).look, func(bool) {}
+	if lamp != nil {
+		h.learner.lamp = lamp.Technician
+	}
 	h.metrics.watch(h)
 
 	// Start, inputs last. Inputs stop when ctx ends, everything else after them.

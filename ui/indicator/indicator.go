@@ -21,18 +21,23 @@
 //
 // # What is seen
 //
-// Green is lit for two seconds when a punch is stored, and amber with it where its
-// time is uncertain. Red is lit for three when
-// it was not, and flutters at a misread. Amber follows the buzzer for a duplicate
-// and for an unknown badge, and is steadily lit while the clock is offline. Blue
-// is lit while a technician works on it. Lamps never say anything that the screen
-// does not say in words.
+//	stored      green, two seconds; amber with it where the time is uncertain
+//	duplicate   amber, twice 200 ms
+//	unknown     amber, two seconds
+//	misread     red, twice 250 ms
+//	not-stored  red, three seconds
+//
+// Amber is steadily lit while the clock is offline, and blue while a technician reads
+// cards in. Lamps never say anything that the screen does not say in words, and no
+// lamp, nor all of them together, comes on more than three times in any second,
+// however fast people tap: quicker flashes can bring on a seizure (WCAG 2.3.1).
 //
 // # The relay
 //
 // A relay, say of a door strike, is switched on when a punch is stored, for the
 // pulse that is configured, 0.2 to 10 s. It is off again by its own deadline,
-// whatever is played meanwhile; punches stored during a pulse do not lengthen it.
+// whatever is played meanwhile; punches stored during a pulse do not lengthen it. A
+// correction of the kind is heard and seen as any punch, and leaves the relay alone.
 //
 // # Safe levels
 //
@@ -98,9 +103,9 @@ var names = [outputs]string{"green lamp", "red lamp", "amber lamp", "blue lamp",
 type pattern struct {
 	beats  []time.Duration // sound, pause, sound …
 	lamp   int
-	hold   time.Duration // how long the lamp is lit; 0: it follows the sound
-	unset  bool          // amber is lit as well
-	stored bool          // the relay opens
+	lit    []time.Duration // how long the lamp is lit, dark, lit …
+	unset  bool            // amber is lit as well
+	stored bool            // the relay is switched on
 }
 
 func beats(ms ...int) []time.Duration {
@@ -112,30 +117,34 @@ func beats(ms ...int) []time.Duration {
 }
 
 const (
-	rest          = 300 * time.Millisecond // between two patterns, or they would sound as one
-	storedHold    = 2 * time.Second
-	notStoredHold = 3 * time.Second
+	rest = 300 * time.Millisecond // between two patterns, or they would sound as one
 )
 
 // patterns is never written to.
-var patterns = withUnset(map[ui.Cue]pattern{
-	ui.CueIn:        {beats: beats(80, 50, 200), lamp: green, hold: storedHold, stored: true},
-	ui.CueOut:       {beats: beats(200, 50, 80), lamp: green, hold: storedHold, stored: true},
-	ui.CueGoOut:     {beats: beats(600, 200, 100), lamp: green, hold: storedHold, stored: true},
-	ui.CueReturn:    {beats: beats(100, 200, 600), lamp: green, hold: storedHold, stored: true},
-	ui.CueDuplicate: {beats: beats(200, 200, 200), lamp: amber},
-	ui.CueUnknown:   {beats: beats(100, 100, 100, 100, 100), lamp: amber},
-	ui.CueMisread:   {beats: beats(50, 50, 50, 50, 50, 50, 50, 50, 50), lamp: red},
-	ui.CueNotStored: {beats: beats(1500), lamp: red, hold: notStoredHold},
+var patterns = withVariants(map[ui.Cue]pattern{
+	ui.CueIn:        {beats: beats(80, 50, 200), lamp: green, lit: beats(2000), stored: true},
+	ui.CueOut:       {beats: beats(200, 50, 80), lamp: green, lit: beats(2000), stored: true},
+	ui.CueGoOut:     {beats: beats(600, 200, 100), lamp: green, lit: beats(2000), stored: true},
+	ui.CueReturn:    {beats: beats(100, 200, 600), lamp: green, lit: beats(2000), stored: true},
+	ui.CueDuplicate: {beats: beats(200, 200, 200), lamp: amber, lit: beats(200, 200, 200)},
+	ui.CueUnknown:   {beats: beats(100, 100, 100, 100, 100), lamp: amber, lit: beats(2000)},
+	ui.CueMisread:   {beats: beats(50, 50, 50, 50, 50, 50, 50, 50, 50), lamp: red, lit: beats(250, 250, 250)},
+	ui.CueNotStored: {beats: beats(1500), lamp: red, lit: beats(3000)},
 })
 
-// withUnset adds the patterns of what is stored with an uncertain time.
-func withUnset(of map[ui.Cue]pattern) map[ui.Cue]pattern {
+// withVariants adds the patterns of what is stored with an uncertain time, and of what
+// is a correction.
+func withVariants(of map[ui.Cue]pattern) map[ui.Cue]pattern {
 	for _, c := range []ui.Cue{ui.CueIn, ui.CueOut, ui.CueGoOut, ui.CueReturn} {
-		p := of[c]
-		p.beats = slices.Concat(p.beats, beats(250, 50, 50, 50))
-		p.unset = true
-		of[c.Unset()] = p
+		unset := of[c]
+		unset.beats = slices.Concat(unset.beats, beats(250, 50, 50, 50))
+		unset.unset = true
+		of[c.Unset()] = unset
+		for _, c := range []ui.Cue{c, c.Unset()} {
+			p := of[c]
+			p.stored = false
+			of[c.Corrected()] = p
+		}
 	}
 	return of
 }
@@ -222,7 +231,7 @@ func (i *Indicator) Offline(on bool) {
 	i.nudge()
 }
 
-// Technician lights the blue lamp.
+// Technician lights the blue lamp while a technician reads cards in.
 func (i *Indicator) Technician(on bool) {
 	i.mu.Lock()
 	i.technician = on
@@ -263,7 +272,7 @@ func (i *Indicator) Run(ctx context.Context) error {
 func (i *Indicator) step(now time.Time) time.Duration {
 	i.mu.Lock()
 	offline, technician, waiting := i.offline, i.technician, i.next != ""
-	busy := i.play.length() + rest - now.Sub(i.began)
+	busy := total(i.play.beats) + rest - now.Sub(i.began)
 	if waiting && busy <= 0 {
 		i.play, i.began, i.playing = patterns[i.next], now, true
 		i.next, waiting = "", false
@@ -284,19 +293,16 @@ func (i *Indicator) step(now time.Time) time.Duration {
 		until(busy)
 	}
 	if i.playing {
-		sound, left := i.play.at(now.Sub(i.began))
-		if left > 0 {
-			until(left)
+		var sounds, shows time.Duration
+		on[buzzer], sounds = at(i.play.beats, now.Sub(i.began))
+		on[i.play.lamp], shows = at(i.play.lit, now.Sub(i.began))
+		on[amber] = on[amber] || i.play.unset && on[i.play.lamp]
+		for _, left := range []time.Duration{sounds, shows} {
+			if left > 0 {
+				until(left)
+			}
 		}
-		on[buzzer] = sound
-		on[i.play.lamp] = sound
-		if lit := i.play.hold - now.Sub(i.began); lit > 0 {
-			on[i.play.lamp] = true
-			on[amber] = on[amber] || i.play.unset
-			until(lit)
-		} else if left == 0 {
-			i.playing = false
-		}
+		i.playing = sounds > 0 || shows > 0
 	}
 	if !i.open.IsZero() {
 		if left := i.pulse - now.Sub(i.open); left > 0 {
@@ -335,18 +341,18 @@ func (i *Indicator) set(n int, on bool) {
 	i.failed[n] = msg
 }
 
-// length is how long the pattern sounds.
-func (p pattern) length() (d time.Duration) {
-	for _, b := range p.beats {
+// total is how long a rhythm takes.
+func total(rhythm []time.Duration) (d time.Duration) {
+	for _, b := range rhythm {
 		d += b
 	}
 	return d
 }
 
-// at reports whether the pattern sounds at a time since its beginning, and for
-// how long this stays; 0 when it is over.
-func (p pattern) at(since time.Duration) (sound bool, left time.Duration) {
-	for n, b := range p.beats {
+// at reports whether a rhythm is on at a time since its beginning, and for how long
+// this stays; 0 when it is over.
+func at(rhythm []time.Duration, since time.Duration) (on bool, left time.Duration) {
+	for n, b := range rhythm {
 		if since < b {
 			return n%2 == 0, b - since
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -107,11 +108,10 @@ func TestEveryCueHasItsPattern(t *testing.T) {
 		ui.CueGoOut.Unset():  {"0 High, 600 Low, 800 High, 900 Low, 1150 High, 1200 Low, 1250 High, 1300 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
 		ui.CueReturn.Unset(): {"0 High, 100 Low, 300 High, 900 Low, 1150 High, 1200 Low, 1250 High, 1300 Low", "0 High, 2000 Low", "", "0 High, 2000 Low"},
 		ui.CueDuplicate:      {"0 High, 200 Low, 400 High, 600 Low", "", "", "0 High, 200 Low, 400 High, 600 Low"},
-		ui.CueUnknown:        {"0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low", "", "", "0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low"},
-		ui.CueMisread: {"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", "",
-			"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", ""},
-		ui.CueNotStored: {"0 High, 1500 Low", "", "0 High, 3000 Low", ""},
-		"unheard of":    {"", "", "", ""},
+		ui.CueUnknown:        {"0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low", "", "", "0 High, 2000 Low"},
+		ui.CueMisread:        {"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", "", "0 High, 250 Low, 500 High, 750 Low", ""},
+		ui.CueNotStored:      {"0 High, 1500 Low", "", "0 High, 3000 Low", ""},
+		"unheard of":         {"", "", "", ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var b board
@@ -146,8 +146,83 @@ func TestNoTwoPatternsSoundAlike(t *testing.T) {
 			}
 		}
 	}
-	if len(patterns) != len(cues) {
+	if len(patterns) != len(cues)+8 { // and a correction of each that is stored
 		t.Errorf("%d patterns for %d cues", len(patterns), len(cues))
+	}
+}
+
+func TestCorrectionOfTheKindIsHeardAndSeenAndOpensNoDoor(t *testing.T) {
+	for _, cue := range cues[:8] {
+		synctest.Test(t, func(t *testing.T) {
+			var b board
+			run(t, &b, nil, func(i *Indicator) {
+				played := func(c ui.Cue) (heard string) {
+					b.cut()
+					i.Play(c)
+					time.Sleep(10 * time.Second)
+					for _, name := range []string{"buzzer", "green", "amber"} {
+						heard += name + " " + b.of(name) + "; "
+					}
+					return heard
+				}
+				stored, opened := played(cue), b.of("relay")
+				if corrected := played(cue.Corrected()); corrected != stored {
+					t.Errorf("%s corrected: %s, want %s", cue, corrected, stored)
+				}
+				if got := b.of("relay"); got != "" || opened != "0 High, 1000 Low" {
+					t.Errorf("%s: relay %s; corrected: %s", cue, opened, got)
+				}
+			})
+		})
+	}
+}
+
+// Any flash, of one lamp or of two in turns, counts: what came on within a second.
+func TestNothingFlashesMoreThanThreeTimesASecondHoweverFastPeopleTap(t *testing.T) {
+	const most = 3
+	reached := false
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		b := board{began: time.Now()}
+		i, err := New(b.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.Offline(seed%2 == 1)
+		start := time.Now()
+		now, tap := start, start
+		was := i.level
+		var flashes []time.Duration
+		for now.Sub(start) < time.Minute {
+			if !now.Before(tap) {
+				i.Play(cues[random.IntN(len(cues))])
+				tap = now.Add(time.Duration(20+random.IntN(1+int(seed)*10)) * time.Millisecond)
+			}
+			next := i.step(now)
+			for _, lamp := range []int{green, red, amber, blue} {
+				at := now.Sub(start)
+				if i.level[lamp] && !was[lamp] && (len(flashes) == 0 || flashes[len(flashes)-1] != at) {
+					flashes = append(flashes, at)
+				}
+			}
+			was = i.level
+			if due := now.Add(next); next > 0 && due.Before(tap) {
+				now = due
+			} else {
+				now = tap
+			}
+		}
+		for n := most; n < len(flashes); n++ {
+			if flashes[n]-flashes[n-most] < time.Second {
+				t.Fatalf("seed %d: flashes at %v", seed, flashes[n-most:n+1])
+			}
+		}
+		for n := most - 1; n < len(flashes); n++ {
+			reached = reached || flashes[n]-flashes[n-most+1] < time.Second
+		}
+	}
+	if !reached {
+		t.Error("nobody tapped fast enough for three flashes in a second")
 	}
 }
 

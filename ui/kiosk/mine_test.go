@@ -3,6 +3,7 @@ package kiosk
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,9 @@ func TestWrongKindIsCorrectedByARecordOfItsOwn(t *testing.T) {
 		t.Fatal("refused")
 	}
 	d.want("stored", "in")
+	if want := []ui.Cue{ui.CueOut, ui.CueDuplicate, ui.CueIn.Corrected()}; !slices.Equal(d.cues, want) {
+		t.Errorf("lamps and tone were told %v, want %v", d.cues, want)
+	}
 	if r := d.last(); r.Supersedes != id || r.Seq != 3 || r.Name != "王小明" || !r.Time.Equal(d.medium[0].Stamp.Wall) {
 		t.Errorf("answered %+v", r)
 	}

@@ -598,7 +598,10 @@ func cueOf(r ui.Result) ui.Cue {
 	case punch.Stored.String():
 		c := ui.Cue(r.Kind) // the cues of the four kinds are their words
 		if r.Clock == punch.Unset.String() {
-			return c.Unset()
+			c = c.Unset()
+		}
+		if r.Supersedes != "" {
+			c = c.Corrected()
 		}
 		return c
 	case punch.Duplicate.String():
