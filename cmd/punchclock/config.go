@@ -375,6 +375,12 @@ func loadConfig(path string, have inBuild) (*config, error) {
 // comes back as one problems error, except that a file which is not TOML at all
 // has only the first place where it is not.
 func parseConfig(path string, data []byte, have inBuild) (*config, error) {
+	return parseConfigAnd(path, data, have, nil)
+}
+
+// parseConfigAnd is parseConfig for a file with sections of its own beside those of
+// a configuration: more takes them, after all others were read.
+func parseConfigAnd(path string, data []byte, have inBuild, more func(root *section, c *config)) (*config, error) {
 	d := &document{file: path, data: bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))}
 	switch {
 	case len(data) > mostConfigBytes:
@@ -430,6 +436,9 @@ func parseConfig(path string, data []byte, have inBuild) (*config, error) {
 	}
 	for _, s := range root.tables("destination") {
 		c.Destinations = append(c.Destinations, readDestination(s, have, c))
+	}
+	if more != nil {
+		more(root, c)
 	}
 	root.done()
 	c.twice(d)
@@ -982,20 +991,27 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("secret: %w", err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4097))
-	switch {
-	case err != nil:
+	b, err := io.ReadAll(io.LimitReader(f, mostSecretBytes+1))
+	if err != nil {
 		return "", fmt.Errorf("secret: %w", err)
-	case len(b) > 4096:
-		return "", fmt.Errorf("secret: %s is larger than 4096 bytes, which no secret is", path)
 	}
-	s := strings.TrimPrefix(string(b), "\uFEFF")
+	return trimSecret(path, string(b))
+}
+
+const mostSecretBytes = 4096
+
+// trimSecret returns the secret in a text of that name, as readSecret does.
+func trimSecret(name, s string) (string, error) {
+	if len(s) > mostSecretBytes {
+		return "", fmt.Errorf("secret: %s is larger than %d bytes, which no secret is", name, mostSecretBytes)
+	}
+	s = strings.TrimPrefix(s, "\uFEFF")
 	s = strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
 	switch {
 	case strings.TrimSpace(s) == "":
-		return "", fmt.Errorf("secret: %s is empty", path)
+		return "", fmt.Errorf("secret: %s is empty", name)
 	case strings.ContainsFunc(s, unicode.IsControl):
-		return "", fmt.Errorf("secret: %s holds more than one line, or characters that no secret has", path)
+		return "", fmt.Errorf("secret: %s holds more than one line, or characters that no secret has", name)
 	}
 	return s, nil
 }

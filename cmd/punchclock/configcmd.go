@@ -74,6 +74,7 @@ func configCommand(t *tool) *cobra.Command {
 		},
 	})
 	var reader, destination string
+	var card bool
 	example := &cobra.Command{
 		Use: "example", Short: "Print an example configuration with comments", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -86,7 +87,11 @@ func configCommand(t *tool) *cobra.Command {
 				return err
 			}
 			if reader == "" {
-				_, err := fmt.Fprint(t.stdout, exampleConfig())
+				text := exampleConfig()
+				if card {
+					text += exampleCard
+				}
+				_, err := fmt.Fprint(t.stdout, text)
 				return err
 			}
 			s := exampleReader(reader)
@@ -99,7 +104,8 @@ func configCommand(t *tool) *cobra.Command {
 	}
 	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`")
 	example.Flags().StringVar(&destination, "destination", "", "only the section of a destination with this `driver`")
-	example.MarkFlagsMutuallyExclusive("reader", "destination")
+	example.Flags().BoolVar(&card, "card", false, "the file that goes on a clock's card: with its secrets and its network, see provision")
+	example.MarkFlagsMutuallyExclusive("reader", "destination", "card")
 	c.AddCommand(check, show, example)
 	return c
 }

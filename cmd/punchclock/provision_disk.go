@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk changes files so that a power cut leaves the old or the new. before, if set,
+// is asked ahead of each step, for tests: an error of it is the step's.
+type disk struct {
+	before func(step, path string) error
+}
+
+func (d disk) step(step, path string) error {
+	if d.before == nil {
+		return nil
+	}
+	return d.before(step, path)
+}
+
+// put writes a file and waits until it is on the medium; its name may not be, yet.
+func (d disk) put(path string, data []byte, mode fs.FileMode) error {
+	if err := d.step("create", path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	if err = f.Chmod(mode); errors.Is(err, syscall.EPERM) { // a FAT has no modes
+		err = nil
+	}
+	if stop := d.step("write", path); err == nil && stop == nil {
+		_, err = f.Write(data)
+	} else if stop != nil {
+		_, _ = f.Write(data[:len(data)/2]) // as a power cut does
+		err = stop
+	}
+	if err == nil {
+		if err = d.step("sync", path); err == nil {
+			err = f.Sync()
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// rename puts a file into its place, for good.
+func (d disk) rename(from, to string) error {
+	if err := d.step("rename", to); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(to))
+}
+
+func (d disk) remove(path string) error {
+	if err := d.step("remove", path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.syncDir(filepath.Dir(path))
+}
+
+func (d disk) syncDir(path string) error {
+	if err := d.step("sync", path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err = f.Sync(); errors.Is(err, syscall.EINVAL) { // a file system that does not know it
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+func (d disk) mkdir(path string, mode fs.FileMode) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := d.mkdir(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := d.step("mkdir", path); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return d.syncDir(filepath.Dir(path))
+}
+
+// largestCluster is the largest piece in which a card's FAT gives out space. What a
+// longer file once held stands behind a shorter one's end, up to there.
+const largestCluster = 64 << 10
+
+// blank overwrites what a file holds with zeros, on the medium, up to the end of its
+// last cluster. It leaves the file with its old length, or longer.
+func (d disk) blank(path string) error {
+	if err := d.step("write", path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		size := st.Size()
+		_, err = f.WriteAt(make([]byte, size), 0)
+		if rest := -size & (largestCluster - 1); err == nil && rest > 0 {
+			// The last cluster is the file's own; a full card refuses only what lies
+			// behind it, and has then written up to there.
+			if _, full := f.WriteAt(make([]byte, rest), size); full != nil && !errors.Is(full, syscall.ENOSPC) {
+				err = full
+			}
+		}
+	}
+	if err == nil {
+		if err = d.step("sync", path); err == nil {
+			err = f.Sync()
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// wipe overwrites a file and removes it. A file that is not there is wiped.
+func (d disk) wipe(path string) error {
+	if err := d.blank(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return d.remove(path)
+}
+
+// replace overwrites what a file holds with zeros and then with a text.
+func (d disk) replace(path string, text []byte) error {
+	if err := d.blank(path); err != nil {
+		return err
+	}
+	return d.put(path, text, 0o644)
+}
+
+// putJSON replaces a small file as a whole.
+func (d disk) putJSON(path string, v any, mode fs.FileMode) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", " ")
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	if err := d.put(path+".new", b.Bytes(), mode); err != nil {
+		return err
+	}
+	return d.rename(path+".new", path)
+}
+
+// onMemory reports whether a folder would be empty after a power cut.
+func onMemory(dir string) bool {
+	var st unix.Statfs_t
+	for ; unix.Statfs(dir, &st) != nil && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+	}
+	switch int64(st.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// plan is what is done with a card, all or nothing. It is written down before the
+// first step, and each step may be repeated.
+type plan struct {
+	Aside  []move     `json:"aside,omitempty"`  // folders of another device's punches
+	Files  []string   `json:"files,omitempty"`  // each lies beside its place under its name with .new
+	Remove []string   `json:"remove,omitempty"` // what the new configuration does not name any more: overwritten, too
+	Card   []cardPart `json:"card,omitempty"`
+	Done   receipt    `json:"receipt"`
+}
+
+type move struct {
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Device string `json:"device"`
+}
+
+// cardPart is a file on the card that has been read.
+type cardPart struct {
+	Name string `json:"name"`
+	SHA  string `json:"sha256"`         // of what was read
+	Left string `json:"left,omitempty"` // what stays of it, to be corrected; "" removes it
+}
+
+const (
+	planName    = "plan.json"
+	receiptJSON = "receipt.json"
+	receiptName = "punchclock-receipt.txt"
+)
+
+// carry does what a plan says, from wherever a power cut has left it.
+func (p *provisioner) carry(pl *plan) error {
+	d := p.disk
+	for _, m := range pl.Aside {
+		if _, err := os.Stat(m.To); err == nil {
+			continue
+		}
+		if err := d.rename(m.From, m.To); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("put the punches of %s aside: %w", m.Device, err)
+		}
+	}
+	for _, path := range pl.Files {
+		if err := d.rename(path+".new", path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("install: %w", err)
+		}
+	}
+	for _, path := range pl.Remove {
+		if err := d.wipe(path); err != nil {
+			return fmt.Errorf("remove what is not used any more: %w", err)
+		}
+	}
+	for _, part := range pl.Card {
+		path := filepath.Join(p.boot, part.Name)
+		b, err := readSmall(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return fmt.Errorf("card: %w", err)
+		case part.Left != "" && string(b) == part.Left:
+			continue
+		case sum(b) != part.SHA && bytes.IndexByte(plainText(b), 0) < 0 && !strings.HasPrefix(part.Left, string(b)):
+			continue // neither what was read, nor half overwritten: another file, put there since
+		case part.Left != "":
+			err = d.replace(path, []byte(part.Left))
+			if errors.Is(err, syscall.ENOSPC) {
+				err = d.wipe(path)
+			}
+		default:
+			err = d.wipe(path)
+		}
+		if err != nil {
+			return fmt.Errorf("card: wipe %s: %w", part.Name, err)
+		}
+	}
+	// The receipt is a help; what it tells is done. A card too full for it still gets
+	// its first words.
+	if err := p.leaveReceipt(&pl.Done); err != nil {
+		return err
+	}
+	if err := d.putJSON(filepath.Join(p.state, receiptJSON), pl.Done, 0o644); err != nil {
+		return fmt.Errorf("receipt: %w", err)
+	}
+	// All is done: a plan that cannot be removed is gone through once more at the next
+	// start, and changes nothing then.
+	_ = d.remove(filepath.Join(p.state, planName))
+	return nil
+}
+
+// leaveReceipt writes the receipt on the card, or its short form where that is all
+// that fits, or nothing.
+func (p *provisioner) leaveReceipt(r *receipt) error {
+	path := filepath.Join(p.boot, receiptName)
+	err := p.disk.put(path, forNotepad(r.words()), 0o644)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = p.disk.put(path, forNotepad(r.headline()), 0o644)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return p.disk.remove(path)
+	}
+	if err != nil {
+		return fmt.Errorf("receipt on the card: %w", err)
+	}
+	return p.disk.syncDir(p.boot)
+}
