@@ -1,10 +1,6 @@
 package main
 
 import (
-	"context"
-	"maps"
-	"slices"
-	"strconv"
 	"time"
 
 	"punchclock/ui/web"
@@ -16,6 +12,9 @@ type adminRoom struct {
 	*adminPIN
 	h *clockwork
 	a *archive
+
+	export exportState
+	check  checkState
 }
 
 func (h *clockwork) newAdminRoom() *adminRoom {
@@ -26,6 +25,12 @@ func (h *clockwork) newAdminRoom() *adminRoom {
 func (r *adminRoom) Sections() []web.Section {
 	return []web.Section{
 		r.nowSection(),
+		r.parkedSection(),
+		r.peopleSection(),
+		r.todaySection(),
+		r.plotsSection(),
+		r.exportSection(),
+		r.checkSection(),
 	}
 }
 
@@ -54,38 +59,4 @@ func (r *adminRoom) person(number string) string {
 		return number + " " + e.Name
 	}
 	return number
-}
-
-// nowSection is what a technician looks at first: readers, destinations, clock, and
-// what a card at the door is.
-func (r *adminRoom) nowSection() web.Section {
-	return web.Section{Name: "now", Title: "now", Fresh: 3 * time.Second, Show: r.showNow}
-}
-
-func (r *adminRoom) showNow(_ context.Context, ask web.Ask) ([]web.Block, error) {
-	say, s := ask.Say, r.h.status()
-	readers := &web.Table{Head: []string{say.Office("reader"), say.Office("driver"), say.Office("state"), say.Office("last.event"), say.Office("faults")}, Empty: say.Office("none")}
-	for _, x := range s.Readers {
-		mark := "ok"
-		if x.State != "ok" {
-			mark = "stuck"
-		}
-		readers.Rows = append(readers.Rows, web.Row{Mark: mark, Cells: []string{x.Name, x.Driver, say.Reader(x.State), dash(r.shownStamp(x.LastEvent)), faultCounts(x.Faults)}})
-	}
-	return []web.Block{{Title: say.Office("readers"), Live: true, Table: readers}}, nil
-}
-
-// faultCounts lists what a reader threw away, by name.
-func faultCounts(n map[string]uint64) string {
-	if len(n) == 0 {
-		return "-"
-	}
-	out := ""
-	for _, k := range slices.Sorted(maps.Keys(n)) {
-		if out != "" {
-			out += ", "
-		}
-		out += k + " " + strconv.FormatUint(n[k], 10)
-	}
-	return out
 }

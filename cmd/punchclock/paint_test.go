@@ -21,9 +21,8 @@ import (
 // The door as a person meets it: bytes of a badge on a line, the real clock, and
 // what a real browser has painted.
 
-// browse opens the page of h in a Chromium without a window, after running a script
-// ahead of the page's own; it skips the test where there is no Chromium.
-func (h *house) browse(ahead string) context.Context {
+// chromium starts one without a window; it skips the test where there is none.
+func (h *house) chromium() context.Context {
 	h.t.Helper()
 	if testing.Short() {
 		h.t.Skip("a browser is left out of the short tests")
@@ -43,6 +42,13 @@ func (h *house) browse(ahead string) context.Context {
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(800, 480)); err != nil {
 		h.t.Fatal(err)
 	}
+	return ctx
+}
+
+// browse opens the page of h in a browser, after running a script ahead of the page's own.
+func (h *house) browse(ahead string) context.Context {
+	h.t.Helper()
+	ctx := h.chromium()
 	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: ahead}); err != nil {
 		h.t.Fatal(err)
 	}

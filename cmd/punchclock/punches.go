@@ -97,17 +97,11 @@ func rowOf(e queue.Entry, device string, loc *time.Location) exportRow {
 // servePunches streams the archive as JSON lines. A stream that ended early says
 // so by its last line.
 func (a *archive) servePunches(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	since, err := parseDay(q.Get("since"), a.cfg.Device.Timezone, false)
-	if err == nil && q.Get("until") != "" {
-		_, err = parseDay(q.Get("until"), a.cfg.Device.Timezone, true)
-	}
+	wanted, err := a.selection(r.URL.Query())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	until, _ := parseDay(q.Get("until"), a.cfg.Device.Timezone, true)
-	employee := q.Get("employee")
 	if a.outbox == nil {
 		return
 	}
@@ -115,10 +109,7 @@ func (a *archive) servePunches(w http.ResponseWriter, r *http.Request) {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	err = a.outbox.Read(r.Context(), 1, func(e queue.Entry) error {
-		t := e.Time()
-		switch {
-		case e.Damaged != nil: // shown in every selection: it could be anybody's
-		case !since.IsZero() && t.Before(since), !until.IsZero() && !t.Before(until), employee != "" && e.Employee != employee:
+		if !wanted(e) {
 			return nil
 		}
 		return enc.Encode(rowOf(e, a.cfg.Device.ID, a.cfg.Device.Timezone))
@@ -127,6 +118,28 @@ func (a *archive) servePunches(w http.ResponseWriter, r *http.Request) {
 		enc.Encode(map[string]string{"error": err.Error()})
 	}
 	out.Flush()
+}
+
+// selection reads which punches are asked for: since, until, employee.
+func (a *archive) selection(q url.Values) (wanted func(queue.Entry) bool, err error) {
+	since, err := parseDay(q.Get("since"), a.cfg.Device.Timezone, false)
+	if err != nil {
+		return nil, err
+	}
+	until, err := parseDay(q.Get("until"), a.cfg.Device.Timezone, true)
+	if err != nil {
+		return nil, err
+	}
+	employee := q.Get("employee")
+	return func(e queue.Entry) bool {
+		t := e.Time()
+		switch {
+		case e.Damaged != nil: // shown in every selection: it could be anybody's
+		case !since.IsZero() && t.Before(since), !until.IsZero() && !t.Before(until), employee != "" && e.Employee != employee:
+			return false
+		}
+		return true
+	}, nil
 }
 
 // parseDay reads a day or a moment. A day as the end of a span counts whole.

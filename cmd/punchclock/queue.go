@@ -44,26 +44,34 @@ const queueMost = 10_000 // rows of one answer, for each destination
 // serveQueue lists what is pending and what is parked.
 func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	dest, state := q.Get("destination"), q.Get("state")
+	dest := q.Get("destination")
 	names, err := a.destinations(dest)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	rows := []queueRow{}
-	if a.outbox == nil {
-		writeJSON(w, rows)
+	rows, err := a.queueRows(dest, names, q.Get("state"), text.For(a.cfg.Kiosk.Language))
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	loc, words := a.cfg.Device.Timezone, text.For(a.cfg.Kiosk.Language)
+	writeJSON(w, rows)
+}
+
+// queueRows lists what is pending and what is parked at a destination, or at all names.
+func (a *archive) queueRows(dest string, names []string, state string, words text.Catalog) ([]queueRow, error) {
+	rows := []queueRow{}
+	if a.outbox == nil {
+		return rows, nil
+	}
+	loc := a.cfg.Device.Timezone
 	row := func(p punch.Punch, dest, state string) queueRow {
 		return queueRow{ID: string(p.ID), Destination: dest, State: state, Employee: p.Employee, Kind: p.Kind.String(), Time: p.Time().In(loc).Format(milliLayout)}
 	}
 	if state != "pending" {
 		parked, err := a.outbox.Parked(dest)
 		if err != nil {
-			refuse(w, http.StatusInternalServerError, err)
-			return
+			return nil, err
 		}
 		for _, p := range parked {
 			x := row(p.Punch, p.Destination, "parked")
@@ -83,15 +91,14 @@ func (a *archive) serveQueue(w http.ResponseWriter, r *http.Request) {
 		for _, name := range names {
 			ps, err := a.outbox.Pending(name, queueMost)
 			if err != nil {
-				refuse(w, http.StatusInternalServerError, err)
-				return
+				return nil, err
 			}
 			for _, p := range ps {
 				rows = append(rows, row(p, name, "pending"))
 			}
 		}
 	}
-	writeJSON(w, rows)
+	return rows, nil
 }
 
 func optional(t time.Time, loc *time.Location) string {
@@ -120,29 +127,38 @@ func (a *archive) destinations(want string) ([]string, error) {
 func (a *archive) serveRetry(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	dest := q.Get("destination")
-	if _, err := a.destinations(dest); err != nil {
+	n, err := a.retry(dest, q.Get("punch"))
+	var wrong *exitError
+	switch {
+	case errors.As(err, &wrong):
 		refuse(w, http.StatusBadRequest, err)
-		return
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, err)
+	default:
+		writeJSON(w, map[string]int{"put_back": n})
+	}
+}
+
+// retry puts a parked punch back, or all with "", and wakes the destination, or all.
+func (a *archive) retry(dest, id string) (int, error) {
+	if _, err := a.destinations(dest); err != nil {
+		return 0, usage("%w", err)
 	}
 	var ids []punch.ID
-	if id := q.Get("punch"); id != "" {
+	if id != "" {
 		if _, _, err := punch.ID(id).Seq(); err != nil {
-			refuse(w, http.StatusBadRequest, err)
-			return
+			return 0, usage("%w", err)
 		}
 		ids = append(ids, punch.ID(id))
 	}
 	n, err := a.outbox.Retry(dest, ids...)
-	if err != nil {
-		code := http.StatusInternalServerError
-		if errors.Is(err, queue.ErrNoDestination) {
-			code = http.StatusBadRequest
-		}
-		refuse(w, code, err)
-		return
+	if errors.Is(err, queue.ErrNoDestination) {
+		return 0, usage("%w", err)
+	} else if err != nil {
+		return 0, err
 	}
 	a.kick(dest)
-	writeJSON(w, map[string]int{"put_back": n})
+	return n, nil
 }
 
 // serveSettleTime stores a person's word on when a punch was made.

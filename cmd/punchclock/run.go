@@ -67,6 +67,7 @@ type clockwork struct {
 	cert    *adminCert
 	lamp    *indicator.Indicator // nil: none is wired
 	metrics *metrics
+	samples *samples
 	skew    skew                  // of the far sides' clocks
 	ready   atomic.Pointer[error] // last answer of Writable, from memory
 	started time.Time
@@ -107,7 +108,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err := makeStateDir(cfg.Device.StateDir); err != nil {
 		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
 	}
-	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), started: time.Now()}
+	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), samples: newSamples(cfg.destinationNames()), started: time.Now()}
 	var err error
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err
@@ -133,7 +134,10 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	h.admin = newAdminPIN(cfg.Device.StateDir, stamps{h.clock}.Now, log)
 	defer h.admin.keep()
 	h.cert = newAdminCert(cfg.Device.StateDir, cfg.Device.ID, stamps{h.clock}.Now, log)
-	h.outbox.OnCommit(h.metrics.commit)
+	h.outbox.OnCommit(func(took time.Duration, punches int) {
+		h.metrics.commit(took, punches)
+		h.samples.commit(took, punches)
+	})
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
 	}
@@ -217,6 +221,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 			house.Go(func() error { return h.cert.run(rest) })
 		}
 	}
+	house.Go(func() error {
+		return h.samples.run(rest, func() map[string]queue.DestStats { return h.outbox.Stats().Destinations }, func() time.Duration { return h.clock.Now().ErrorBound })
+	})
 	if lamp != nil {
 		house.Go(func() error { return lamp.Run(rest) })
 	}
@@ -360,6 +367,7 @@ func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, lamp *indicator.
 		h.log.Warn("the last punches could not be read; kinds start afresh", "err", err)
 	}
 	k.Seed(recent)
+	h.samples.seed(recent)
 	return k
 }
 
@@ -453,8 +461,11 @@ func (h *clockwork) newDelivery(d destinationConfig, spread time.Duration) (*del
 		login = func() (string, error) { return readSecret(h.cfg.secretPath(d.ProxyLoginFile)) }
 	}
 	client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(d.CallsPerSecond), CAFile: d.CAFile, Transport: h.network, Proxy: d.Proxy, ProxyLogin: login,
-		Observe: func(code string, took time.Duration) { h.metrics.call(d.Name, code, took) },
-		Date:    func(server time.Time) { h.heardTime(d.Name, server) }})
+		Observe: func(code string, took time.Duration) {
+			h.metrics.call(d.Name, code, took)
+			h.samples.call(d.Name, took)
+		},
+		Date: func(server time.Time) { h.heardTime(d.Name, server) }})
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", d.Name, err)
 	}

@@ -228,6 +228,7 @@ func isAdminPath(p string) bool { return p == adminPath || strings.HasPrefix(p, 
 func (a *admin) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")
+	h.Set("Referrer-Policy", "same-origin") // with no-referrer a browser's forms come with Origin: null
 	// The body is all that a client may take its time with, and forms are short.
 	r.Body = http.MaxBytesReader(w, r.Body, adminBody)
 	if r.ContentLength > adminBody {

@@ -70,7 +70,7 @@ func (o *office) Sections() []web.Section {
 				Table: &web.Table{Head: []string{"a", "b"}, Rows: []web.Row{
 					{Mark: "stuck", Cells: []string{"000123", secretWords}, Link: url.Values{"who": {"000123"}}, Form: &web.Form{Do: "note", Submit: "Again", Fields: []web.Field{{Name: "id", Type: "hidden", Value: "7"}}}},
 				}}},
-			{Title: "Search", Form: &web.Form{Submit: "Search", Fields: []web.Field{{Name: "q", Label: "Name"}, {Name: "sort", Options: [][2]string{{"a", "A"}, {"b", "B"}}, Value: "b"}}}},
+			{Title: "Search", Form: &web.Form{Submit: "Search", Fields: []web.Field{{Name: "q", Label: "Name"}, {Name: "sort", Label: "Order", Options: [][2]string{{"a", "A"}, {"b", "B"}}, Value: "b"}}}},
 			{Title: "Tap", Form: &web.Form{Do: "slow", Submit: "Tap now", Busy: "tap a card"}},
 			{Title: "Plot", Plot: &web.Plot{Unit: "ms", From: at, Step: 5 * time.Minute, Words: "a plot", Series: []web.Series{{Name: "x<y", Values: []float64{1, math.NaN(), 30}}, {Name: "z", Values: []float64{0, 2, 4}}}},
 				Table: &web.Table{Head: []string{"t"}, Rows: []web.Row{{Cells: []string{"05:10"}}}}},

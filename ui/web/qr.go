@@ -38,11 +38,15 @@ func qrSVG(text string) ([]byte, error) {
 }
 
 // serveQR answers with the code that a technician scans: the address of the status
-// page where a phone can reach it, else the state itself, in plain words.
+// page where a phone can reach it, else the state itself, in plain words. Behind the
+// address stands the fingerprint of this machine's certificate: what is read off the
+// clock nobody in between can change.
 func (s *Server) serveQR(w http.ResponseWriter, r *http.Request) {
 	text := s.statusURL()
 	if text == "" {
 		text = s.stateInWords(r.Context())
+	} else if sum := s.fingerprint(); sum != "" {
+		text += "#sha256=" + strings.ReplaceAll(sum, ":", "")
 	}
 	svg, err := qrSVG(text)
 	if err != nil {
@@ -76,6 +80,14 @@ func (s *Server) statusURL() string {
 		}
 	}
 	return "http://" + net.JoinHostPort(host, port) + "/status"
+}
+
+// fingerprint is the certificate's, "" for none.
+func (s *Server) fingerprint() string {
+	if s.cfg.Fingerprint == nil {
+		return ""
+	}
+	return s.cfg.Fingerprint()
 }
 
 // ownAddress returns an address of this machine in its network, IPv4 before IPv6,

@@ -98,6 +98,7 @@ type statusRow struct {
 	Name  string
 	State string
 	Notes []string
+	Link  string // "" for none
 }
 
 // statusData is what status.html is drawn from.
@@ -140,6 +141,10 @@ func (s *Server) serveStatusPage(w http.ResponseWriter, r *http.Request) {
 		d.House = append(d.House, statusRow{Mark: "stuck", Name: "config", Notes: strings.Split(c.Problem, "\n")})
 	} else if len(c.Restart) > 0 {
 		d.House = append(d.House, statusRow{Mark: "wait", Name: "config", State: "restart", Notes: c.Restart})
+	}
+
+	if sum := s.fingerprint(); sum != "" && s.admin != nil {
+		d.House = append(d.House, statusRow{Mark: "ok", Name: say.Office("admin"), Notes: []string{"SHA-256 " + sum}, Link: "https://" + r.Host + adminPath})
 	}
 
 	for _, x := range st.Destinations {
