@@ -19,7 +19,7 @@ PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes.
 MOST     := 16000000
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel deps
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -97,8 +97,10 @@ power-kernel: deps
 	mv kernel $(POWER_CACHE)/
 
 FORM ?= full
-test-kernel: guest-kernel ## readers and lamps against the kernel's own drivers, in a virtual machine. FORM=short: in a minute
-	GUEST_KERNEL=$(POWER_CACHE)/guest GUEST_FORM=$(FORM) $(GO) test -count=1 -timeout 6h -v -run 'Kernel' ./device/... ./ui/... ./cmd/... | grep -vE 'no test|^PASS$$'
+test-kernel: guest-kernel ## readers and lamps against the kernel's own drivers, in virtual machines. FORM=short: in a minute, without the Raspberry Pi
+	@pi=; if [ $(FORM) = full ]; then if $(MAKE) --no-print-directory guest-pi; then pi=$(POWER_CACHE)/pi; \
+	  else echo "NOT RUN: a Raspberry Pi's own I2C controller and clock chip, because it could not be made, see above"; fi; fi; \
+	GUEST_PI=$$pi GUEST_KERNEL=$(POWER_CACHE)/guest GUEST_FORM=$(FORM) $(GO) test -count=1 -timeout 6h -v -run 'Kernel' ./device/... ./ui/... ./cmd/... | grep -vE 'no test|^PASS$$'
 
 # Debian's usual kernel for those machines, with its modules for simulated hardware.
 # gpio-sim is not among them: it is compiled from the kernel's source, which Debian
@@ -127,6 +129,36 @@ guest-kernel: deps
 	$(MAKE) -s -C headers/usr/src/$$h$$p M=$$t/sim CC=gcc modules 2>&1 | { grep -v BTF || :; }; \
 	[ ! -d $(POWER_CACHE)/guest ] || mv -T $(POWER_CACHE)/guest older; : it lacks what this one is for; \
 	cp sim/*.ko guest/lib/modules/$$p/; mv -T guest $(POWER_CACHE)/guest 2>/dev/null || [ -d $(POWER_CACHE)/guest ]
+
+# A Raspberry Pi 3 for them: Debian's kernel for 64-bit ARM with the board's device tree,
+# and a QEMU that knows its I2C controller, which is version 9 or newer: of Debian's
+# backports, where the release has an older one. Both are unpacked, and nothing is
+# installed: this machine's own lists of packages stay as they are.
+guest-pi: deps
+	@set -e; [ ! -d $(POWER_CACHE)/pi ] || exit 0; \
+	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "its QEMU is an amd64 program"; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq; \
+	read -r mirror suite <<< "$$(apt-get indextargets --format '$$(REPO_URI) $$(CODENAME)' 'Created-By: Packages' 'Origin: Debian' | head -1)"; \
+	[ -n "$$suite" ] || { echo "this machine has no packages of Debian"; exit 1; }; \
+	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; cd $$t; \
+	mkdir -p pi qemu apt/lists/partial apt/archives/partial; : > apt/status; \
+	for s in "amd64,arm64] $$mirror $$suite" "amd64] $$mirror $$suite-backports"; do \
+	  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg arch=$$s main"; done > apt/sources; \
+	printf '%s;\n' "Dir::State::Lists \"$$t/apt/lists\"" "Dir::State::status \"$$t/apt/status\"" "Dir::Cache \"$$t/apt\"" \
+	  "Dir::Etc::sourcelist \"$$t/apt/sources\"" 'Dir::Etc::sourceparts "/dev/null"' 'APT::Architectures { "amd64"; "arm64"; }' 'APT::Sandbox::User "root"' > apt/conf; \
+	export APT_CONFIG=$$t/apt/conf; apt-get -qq update; \
+	q=$$(apt-cache madison qemu-system-arm:amd64 | awk '{print $$3}' | sort -V | tail -1); \
+	k=$$(apt-cache depends linux-image-arm64:arm64 | sed -n 's/^ *Depends: \(linux-image-[^:]*\).*/\1/p' | head -1); \
+	[ -n "$$q" ] && [ -n "$$k" ] || { echo "there is no package linux-image-arm64 or qemu-system-arm here"; exit 1; }; \
+	echo "fetching $$k for arm64 and qemu-system-arm $$q into $(POWER_CACHE)"; \
+	apt-get -qq download $$k:arm64 qemu-system-arm:amd64=$$q; \
+	dpkg-deb --fsys-tarfile linux-image-*.deb | tar x -C pi --wildcards './boot/vmlinuz-*' './usr/lib/linux-image-*/broadcom/bcm2837-rpi-3-b.dtb' \
+	  './lib/modules/*/modules.builtin' './lib/modules/*/kernel/drivers/i2c' './lib/modules/*/kernel/fs/configfs'; \
+	dpkg-deb --fsys-tarfile qemu-system-arm_*.deb | tar x -C qemu ./usr/bin/qemu-system-aarch64; \
+	sed 's|/usr/lib/x86_64-linux-gnu/qemu|/nowhere/x86_64-linux-gnu/qemu|g' qemu/usr/bin/qemu-system-aarch64 > pi/qemu-system-aarch64; : where the installed one has modules, which are not for this one; \
+	chmod +x pi/qemu-system-aarch64; ! ldd pi/qemu-system-aarch64 | grep 'not found'; \
+	pi/qemu-system-aarch64 -machine raspi3b -device help | grep -q ds1338 || { echo "this QEMU has no such clock chip"; exit 1; }; \
+	mv -T pi $(POWER_CACHE)/pi 2>/dev/null || [ -d $(POWER_CACHE)/pi ]
 
 durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
 	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue

@@ -10,13 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"punchclock/device/devicetest"
 )
 
 // The whole clock on a kernel with a USB reader, lamps and a relay, as wired at a
 // door: keys go in, and levels come out. This very program is the clock.
 func TestKernelWholeClockWithKeysAndLamps(t *testing.T) {
-	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"evdev", "uinput", "gpio-sim"}, Within: 6 * time.Minute}, func(t *testing.T) {
+	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"evdev", "uinput", "gpio-sim"}}, func(t *testing.T) {
 		var names []string
 		for i := range 28 {
 			names = append(names, fmt.Sprintf("GPIO%d", i))
@@ -176,5 +178,167 @@ columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]
 			t.Errorf("the clock ended with %v", err)
 		}
 		run("verify")
+	})
+}
+
+// The whole clock on a Raspberry Pi 3 with the kernel's own drivers for its GPIO block,
+// its I²C controller and a battery clock chip, which has set the time.
+func TestKernelWholeClockOnARaspberryPi(t *testing.T) {
+	devicetest.InKernel(t, devicetest.Machine{
+		RaspberryPi: true,
+		Modules:     []string{"i2c-bcm2835", "i2c-dev"},
+		I2C:         []string{"ds1338,address=0x68", "at24c-eeprom,address=0x3c,rom-size=256"},
+	}, func(t *testing.T) {
+		if err := unix.Mount("debugfs", "/sys/kernel/debug", "debugfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		unset := time.Now()
+		if err := os.WriteFile("/sys/bus/i2c/devices/i2c-1/new_device", []byte("ds1338 0x68"), 0o200); err != nil {
+			t.Fatal(err)
+		}
+		if now := time.Now(); unset.Year() > 2000 || now.Year() < 2026 {
+			t.Fatalf("the chip set the time from %v to %v", unset, now)
+		}
+		dir := t.TempDir()
+		config := filepath.Join(dir, "punchclock.toml")
+		for name, text := range map[string]string{"people.csv": "employee_no,name,badges\n000123,王小明,dec:0001202659\n", "punchclock.toml": `schema = 1
+device.id = "door"
+device.state_dir = "state"
+kiosk.listen = ""
+[indicator]
+green = "GPIO17"
+relay = "GPIO4"
+active_low = ["relay"]
+relay_pulse = "2s"
+[display]
+driver = "ssd1306"
+[[reader]]
+name = "typed"
+driver = "stdin"
+[[reader]]
+name = "wires"
+driver = "wiegand"
+d0 = "GPIO22"
+d1 = "pin 16"
+`} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		punchclock := func(args ...string) *exec.Cmd {
+			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
+			c.Args[0] = "punchclock" // which makes it the program, see TestMain
+			return c
+		}
+		if out, err := punchclock("roster", "import", filepath.Join(dir, "people.csv")).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		clock := punchclock("run")
+		var log strings.Builder
+		clock.Stderr = &log
+		typed, err := clock.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := clock.Start(); err != nil {
+			t.Fatal(err)
+		}
+		within := func(d time.Duration, what string, ok func() bool) {
+			t.Helper()
+			for began := time.Now(); !ok(); time.Sleep(20 * time.Millisecond) {
+				if time.Since(began) > d {
+					clock.Process.Kill()
+					clock.Wait()
+					t.Fatalf("not within %v: %s\n%s", d, what, log.String())
+				}
+			}
+		}
+		var s status
+		within(2*time.Minute, "ready", func() bool {
+			out, err := punchclock("status", "--json").Output()
+			return err == nil && json.Unmarshal(out, &s) == nil && s.Readers[0].State == "ok"
+		})
+		// The lines by their numbers, whatever the kernel calls them.
+		line := func(n int) string {
+			b, err := os.ReadFile("/sys/kernel/debug/gpio")
+			if err != nil {
+				t.Fatal(err)
+			}
+			base := 0
+			for l := range strings.Lines(string(b)) {
+				if _, chip, ok := strings.Cut(l, "gpiochip"); ok && strings.Contains(l, "pinctrl-bcm2835") {
+					_, from, _ := strings.Cut(chip, "GPIOs ")
+					fmt.Sscan(strings.Replace(from, "-", " ", 1), &base)
+				}
+				if fields := strings.Fields(l); base > 0 && fields[0] == fmt.Sprintf("gpio-%d", base+n) && strings.Contains(l, "|punchclock") {
+					_, how, _ := strings.Cut(l, ")")
+					return strings.Join(strings.Fields(how), " ")
+				}
+			}
+			return "not taken"
+		}
+		const green, relay, d0, d1 = 17, 4, 22, 23
+		if g, r := line(green), line(relay); g != "out lo" || r != "out hi" {
+			t.Errorf("before anybody came: green %s, relay %s", g, r)
+		}
+		if in0, in1 := line(d0), line(d1); !strings.HasPrefix(in0, "in ") || !strings.HasPrefix(in1, "in ") {
+			t.Errorf("the wires of the reader: %s, %s", in0, in1)
+		}
+		if _, err := fmt.Fprintln(typed, "dec:0001202659"); err != nil {
+			t.Fatal(err)
+		}
+		within(10*time.Second, "green, and the door is open", func() bool { return line(green) == "out hi" && line(relay) == "out lo" })
+		within(10*time.Second, "both are off again", func() bool { return line(green) == "out lo" && line(relay) == "out hi" })
+		out, err := punchclock("punches", "export").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var row exportRow
+		if err := json.Unmarshal(out, &row); err != nil {
+			t.Fatal(err)
+		}
+		if row.Employee != "000123" || row.Outcome != "stored" || row.Clock.State != "holdover" {
+			t.Errorf("export: %s", out)
+		}
+
+		out, _ = punchclock("doctor", "--json").Output() // whatever else is wrong in here
+		var report checkup
+		if err := json.Unmarshal(out, &report); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		want := map[string]string{
+			"machine.board":  "Raspberry Pi 3 Model B",
+			"gpio.chip":      "pinctrl-bcm2835 (/dev/gpiochip0, 54 lines)",
+			"display.device": "/dev/i2c-1",
+			"clock.rtc":      "rtc-ds1307 1-0068 runs",
+		}
+		for _, c := range report.Checks {
+			if text, ok := want[c.ID]; ok {
+				if c.State != "ok" || !strings.Contains(c.Detail, text) {
+					t.Errorf("%s is %s: %s", c.ID, c.State, c.Detail)
+				}
+				delete(want, c.ID)
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("doctor says nothing of %v", want)
+		}
+		if err := clock.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := clock.Wait(); err != nil {
+			t.Errorf("the clock ended with %v", err)
+		}
+		for _, words := range []string{"display is on", "address=0x3C"} {
+			if !strings.Contains(log.String(), words) {
+				t.Errorf("it says nothing of %q:\n%s", words, log.String())
+			}
+		}
+		if g, r := line(green), line(relay); g != "not taken" || r != "not taken" {
+			t.Errorf("after the end: green %s, relay %s", g, r)
+		}
 	})
 }

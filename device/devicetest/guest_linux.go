@@ -32,10 +32,20 @@ type Machine struct {
 	// space: "i2c-stub chip_addr=0x68".
 	Modules []string
 
-	// Within is how long all of it may take by the clock on the wall; 0 is two
-	// minutes. The guest's own clock runs as fast as its instructions are
-	// emulated, and much faster while it has nothing to do.
+	// Within is how long all of it may take by the clock on the wall; 0 is a quarter
+	// of an hour, which is for hosts that have much else to do. The guest's own clock
+	// runs as fast as its instructions are emulated, and much faster while it has
+	// nothing to do.
 	Within time.Duration
+
+	// RaspberryPi makes it a Raspberry Pi 3: Debian's kernel for 64-bit ARM with the
+	// board's device tree, and so the very drivers of its GPIO block and its I²C
+	// controller. It has four processors and the host's time, and what is measured in
+	// it says nothing. The test program is compiled once more, for it.
+	RaspberryPi bool
+	// I2C are chips on that board's bus /dev/i2c-1, as QEMU names them:
+	// "ds1338,address=0x68".
+	I2C []string
 }
 
 // InKernel runs fn as part of a test on a kernel of its own: this very test
@@ -50,14 +60,15 @@ type Machine struct {
 //	}
 //
 // Nothing before InKernel in the test may need root or hardware: it runs on both
-// sides. The machine has one processor, whose time is the number of instructions it
+// sides. The usual machine has one processor, whose time is the number of instructions it
 // has executed (8 ns each): what is measured there does not depend on how busy the
 // host is. It has no disk and no network; /dev, /proc, /sys, configfs and /tmp are
 // there. It is emulated in software always.
 //
 // It needs GUEST_KERNEL=<folder of an unpacked kernel> and a program without shared
 // libraries, and says what is missing when it skips; make test-kernel has both. For
-// make to find the test, its name holds the word Kernel.
+// make to find the test, its name holds the word Kernel. A Raspberry Pi needs
+// GUEST_PI=<folder of an unpacked kernel, its device trees and a qemu-system-aarch64>.
 func InKernel(t *testing.T, m Machine, fn func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(inGuest) != "" {
@@ -65,10 +76,15 @@ func InKernel(t *testing.T, m Machine, fn func(t *testing.T)) {
 		return
 	}
 	kernel := os.Getenv("GUEST_KERNEL")
+	if m.RaspberryPi {
+		kernel = os.Getenv("GUEST_PI")
+	}
 	switch {
+	case kernel == "" && m.RaspberryPi:
+		t.Skip("no Raspberry Pi to simulate here: make test-kernel starts it, in its full form")
 	case kernel == "":
 		t.Skip("no virtual machine here: make test-kernel starts it")
-	case runtime.GOARCH != "amd64":
+	case runtime.GOARCH != "amd64" && !m.RaspberryPi:
 		t.Skipf("the virtual machine is an amd64 one, this program is for %s", runtime.GOARCH)
 	}
 	if err := m.run(t, kernel); err != nil {
@@ -96,21 +112,38 @@ type order struct {
 func (m Machine) run(t *testing.T, root string) error {
 	kernels, _ := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
 	if len(kernels) != 1 {
-		return fmt.Errorf("GUEST_KERNEL=%q is no unpacked kernel package: it holds %d kernels", root, len(kernels))
-	}
-	initrd := filepath.Join(t.TempDir(), "initrd")
-	if err := m.pack(t.Name(), root, initrd); err != nil {
-		return fmt.Errorf("pack the guest: %w", err)
+		return fmt.Errorf("%q is no unpacked kernel package: it holds %d kernels", root, len(kernels))
 	}
 	if m.Within == 0 {
-		m.Within = 2 * time.Minute
+		m.Within = 15 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), m.Within)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-machine", "pc,accel=tcg", "-smp", "1", "-icount", "shift=3,sleep=off", "-m", "512",
-		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", kernels[0], "-initrd", initrd, "-append", "console=ttyS0,115200 loglevel=1 panic=-1 oops=panic")
+	program, err := os.Executable()
+	if m.RaspberryPi {
+		program, err = forRaspberryPi(ctx, t.TempDir())
+	}
+	if err != nil {
+		return err
+	}
+	initrd := filepath.Join(t.TempDir(), "initrd")
+	if err := m.pack(t.Name(), root, program, initrd); err != nil {
+		return fmt.Errorf("pack the guest: %w", err)
+	}
+	qemu, args, console := "qemu-system-x86_64", []string{"-machine", "pc,accel=tcg", "-smp", "1", "-icount", "shift=3,sleep=off", "-m", "512", "-nodefaults"}, "ttyS0"
+	if m.RaspberryPi {
+		trees, _ := filepath.Glob(filepath.Join(root, "usr/lib/linux-image-*/broadcom/bcm2837-rpi-3-b.dtb"))
+		if len(trees) != 1 {
+			return fmt.Errorf("%q holds %d device trees of a Raspberry Pi 3", root, len(trees))
+		}
+		qemu, args, console = filepath.Join(root, "qemu-system-aarch64"), []string{"-machine", "raspi3b", "-dtb", trees[0], "-serial", "null"}, "ttyS1"
+		for _, chip := range m.I2C {
+			args = append(args, "-device", strings.Replace(chip, ",", ",bus=i2c-bus.1,", 1))
+		}
+	}
+	args = append(args, "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
+		"-kernel", kernels[0], "-initrd", initrd, "-append", "console="+console+",115200 loglevel=1 panic=-1 oops=panic")
+	cmd := exec.CommandContext(ctx, qemu, args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -128,7 +161,8 @@ func (m Machine) run(t *testing.T, root string) error {
 		line := strings.TrimRight(sc.Text(), "\r")
 		if v, ok := strings.CutPrefix(line, exitLine); ok {
 			end = v
-			continue
+			cancel() // it has nothing more to say, and a Raspberry Pi has no switch
+			break
 		}
 		fmt.Fprintln(t.Output(), line)
 	}
@@ -145,12 +179,19 @@ func (m Machine) run(t *testing.T, root string) error {
 	return fmt.Errorf("the guest ended before its test did: %w %s", errors.Join(werr, sc.Err()), said.String())
 }
 
-// pack makes the first file system of the guest: this very program, and modules.
-func (m Machine) pack(test, root, to string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+// forRaspberryPi compiles the test program of this package, in whose folder tests run.
+func forRaspberryPi(ctx context.Context, dir string) (path string, err error) {
+	path = filepath.Join(dir, "test")
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile the test for a Raspberry Pi: %w\n%s", err, out)
 	}
+	return path, nil
+}
+
+// pack makes the first file system of the guest: the test program, and modules.
+func (m Machine) pack(test, root, self, to string) error {
 	if err := isStatic(self); err != nil {
 		return err
 	}

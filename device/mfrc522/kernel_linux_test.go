@@ -11,7 +11,7 @@ import (
 // The simulated chip behind a device file of the kernel: what the driver does goes
 // through the calls that it makes on a board.
 func TestMFRC522OnAKernelKeepsTheReadersContract(t *testing.T) {
-	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"cuse"}, Within: 10 * time.Minute}, func(t *testing.T) {
+	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"cuse"}}, func(t *testing.T) {
 		devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
 			s := newSim()
 			devicetest.NewSPIDevice(t, 0, 0, s.Tx)

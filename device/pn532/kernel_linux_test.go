@@ -3,7 +3,6 @@ package pn532
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"punchclock/device/devicetest"
 )
@@ -11,7 +10,7 @@ import (
 // The simulated chip behind device files of the kernel: what the driver does goes
 // through the calls that it makes on a board, and its line IRQ is one of the kernel's.
 func TestPN532OnAKernelKeepsTheReadersContract(t *testing.T) {
-	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"cuse", "gpio-sim"}, Within: 10 * time.Minute}, func(t *testing.T) {
+	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"cuse", "gpio-sim"}}, func(t *testing.T) {
 		reader := func(t *testing.T, cfg Config) *Reader {
 			cfg.Name = "front"
 			r, err := New(cfg)

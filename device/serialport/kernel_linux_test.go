@@ -117,7 +117,7 @@ func (u *usbReader) subject() devicetest.Subject {
 	}
 }
 
-var usbMachine = devicetest.Machine{Modules: []string{"dummy_hcd", "libcomposite", "usb_f_acm", "cdc-acm"}, Within: 10 * time.Minute}
+var usbMachine = devicetest.Machine{Modules: []string{"dummy_hcd", "libcomposite", "usb_f_acm", "cdc-acm"}}
 
 func TestUSBReaderOnAKernelKeepsTheReadersContract(t *testing.T) {
 	devicetest.InKernel(t, usbMachine, func(t *testing.T) {
