@@ -106,7 +106,7 @@ func rootCommand(t *tool) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	root.AddCommand(runCommand(t), statusCommand(t), punchesCommand(t), queueCommand(t), reconcileCommand(t), rosterCommand(t), candidatesCommand(t), badgeCommand(t),
 		verifyCommand(t), recoverCommand(t), doctorCommand(t), adminCommand(t), configCommand(t), logsCommand(t), indicatorCommand(t), unitsCommand(t), updateCommand(t), versionCommand(t))
-	root.AddCommand(provisionCommand(t))
+	root.AddCommand(provisionCommand(t), flashCommand(t))
 	asUsage(root)
 	return root
 }

@@ -2,7 +2,7 @@ package web
 
 // QR is the code for a text, for tests of what the code on the page says.
 func QR(text string) string {
-	svg, err := qrSVG(text)
+	svg, err := DrawQR(text)
 	if err != nil {
 		panic(err)
 	}

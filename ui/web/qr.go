@@ -13,8 +13,8 @@ import (
 // quiet is the width of the white margin that a QR code must have, in modules.
 const quiet = 4
 
-// qrSVG draws text as a QR code, black on white whatever the page's colours.
-func qrSVG(text string) ([]byte, error) {
+// DrawQR draws a text as a QR code in SVG, black on white whatever the page's colours.
+func DrawQR(text string) ([]byte, error) {
 	code, err := qr.Encode(text, qr.L)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (s *Server) serveQR(w http.ResponseWriter, r *http.Request) {
 	} else if sum := s.fingerprint(); sum != "" {
 		text += "#sha256=" + strings.ReplaceAll(sum, ":", "")
 	}
-	svg, err := qrSVG(text)
+	svg, err := DrawQR(text)
 	if err != nil {
 		s.cfg.Log.Error("the QR code could not be drawn", "err", err)
 		refuse(w, http.StatusInternalServerError, "the QR code could not be drawn")
