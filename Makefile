@@ -172,10 +172,11 @@ lint: ## vet and staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 # What the tests use beside Go, from Debian. Nothing is installed that is there.
-NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \
+	ls /usr/lib/*/rsyslog/imrelp.so >/dev/null 2>&1 || want="$$want rsyslog-relp"; \
 	if fc-list :lang=th 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-core"; fi; \
 	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi

@@ -54,6 +54,7 @@ type config struct {
 	Candidates   candidatesConfig
 	Indicator    indicatorConfig
 	Display      displayConfig
+	Logs         logsConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
 	Destinations []destinationConfig
@@ -428,6 +429,7 @@ func parseConfigAnd(path string, data []byte, have inBuild, more func(root *sect
 	c.Candidates.read(root.table("candidates"), c)
 	c.Indicator.read(root.table("indicator"))
 	c.Display.read(root.table("display"))
+	c.Logs.read(root.table("logs"), c)
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
 	}
@@ -1768,6 +1770,8 @@ func (c *config) show(w io.Writer) error {
 	if c.Display.Driver == "hd44780" {
 		set("size", fmt.Sprintf("%dx%d", c.Display.Columns, c.Display.Rows))
 	}
+	b.WriteString("\n[logs]\n")
+	c.Logs.show(set)
 	for _, s := range c.Schedule {
 		b.WriteString("\n[[schedule]]\n")
 		set("from", fmt.Sprintf("%02d:%02d", s.From/60, s.From%60))
@@ -1967,6 +1971,12 @@ driver  = ""                        # ssd1306, sh1106 (128x64 OLED, 中文), hd4
 bus     = "/dev/i2c-1"
 address = 0                         # 0: 自動 look at the usual addresses; or 0x3C
 # size  = "16x2"                    # hd44780: 16x2, 20x4, 16x4, 20x2
+
+[logs]                              # 日誌收集 where IT collects the logs of all clocks: README, "Logs"
+server = ""                         # "logs.example.com:20514"; "": 不送出 nowhere. 使用時 with it, both ends showing a certificate:
+# ca   = "logs-ca.pem"              # 收集端的根憑證 of whoever has signed the collector's certificate
+# cert = "logs-cert.pem"            # 本機憑證 this clock's own
+# key  = "logs-key.pem"             # 本機私鑰 and its key, a secret
 
 # 依時間預設類別，先符合者優先。 Default kind by local time, the first that matches wins.
 # in 上班 · out 下班 · go-out 外出 · return 外歸

@@ -331,11 +331,12 @@ func (c *config) destination(name string) destinationConfig {
 }
 
 // differs names the sections beside the destinations that another file has different
-// values in. another is true where that file is one for another device.
+// values in that the clock uses. another is true where that file is one for another
+// device.
 func (c *config) differs(o *config) (sections []string, another bool) {
 	mine, theirs := c.sections(), o.sections()
 	for _, s := range slices.Concat(mine.order, theirs.order) {
-		if s != "[[destination]]" && mine.text[s] != theirs.text[s] && !slices.Contains(sections, s) {
+		if s != "[[destination]]" && s != "[logs]" && mine.text[s] != theirs.text[s] && !slices.Contains(sections, s) {
 			sections = append(sections, s)
 		}
 	}
