@@ -11,6 +11,8 @@ import (
 const (
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = time.Second
+
+	changeEvery = time.Minute // of what the log hears about one that stays away
 )
 
 // Keep is the life of a reader that may be missing, go and come back: it calls
@@ -38,31 +40,31 @@ func Keep(ctx context.Context, name string, log *slog.Logger, out chan<- Event, 
 // Presence is whether a reader is there, as far as it was told. Its zero value has told
 // nothing yet. It is for one goroutine.
 type Presence struct {
-	told bool   // Down was, and no Up since
-	said string // why it is down
+	told bool      // Down was, and no Up since
+	said string    // why it is down
+	when time.Time // that was said
 }
 
 // Up tells that the reader listens, since at.
 func (p *Presence) Up(ctx context.Context, out chan<- Event, name string, at time.Time) {
-	*p = Presence{}
+	*p = Presence{when: p.when}
 	Send(ctx, out, Event{Reader: name, What: Up, First: at, Last: at})
 }
 
 // Down tells that the reader is gone, once until it is up again; whoever gets it says
-// so. What keeps the reader away may change: the log hears of each message that differs
-// from the one before.
+// so. What keeps the reader away may change: the log hears of that, once a minute at
+// most, as noise on a wire gives each try another reason.
 func (p *Presence) Down(ctx context.Context, out chan<- Event, name string, log *slog.Logger, err error) {
 	err = fmt.Errorf("reader %s: %w", name, err)
-	was := p.said
-	p.said = err.Error()
+	now := time.Now()
 	if p.told {
-		if was != p.said {
+		if err.Error() != p.said && now.Sub(p.when) >= changeEvery {
+			p.said, p.when = err.Error(), now
 			log.Warn("reader is still down", "err", err)
 		}
 		return
 	}
-	p.told = true
-	now := time.Now()
+	p.told, p.said = true, err.Error()
 	Send(ctx, out, Event{Reader: name, What: Down, Err: err, First: now, Last: now})
 }
 

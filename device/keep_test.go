@@ -57,8 +57,39 @@ func TestADeviceThatIsGoneIsToldOnceAndOpenedAgain(t *testing.T) {
 		if s := strings.Join(opened, " "); s != "0 200 600 1400 2600 3000" {
 			t.Errorf("opened at %s", s)
 		}
-		if n := strings.Count(log.String(), "level=WARN"); n != 2 || !strings.Contains(log.String(), "no permission") {
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "no permission") {
 			t.Errorf("log:\n%s", log.String())
 		}
 	})
+}
+
+func TestTheLogHearsOfAChangingReasonOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		out := make(chan Event, 64)
+		n := 0
+		Keep(ctx, "front", slog.New(slog.NewTextHandler(&log, nil)), out, func(context.Context, func()) error {
+			if n++; time.Until(deadline(ctx)) < 10*time.Minute {
+				return errors.New("what stays")
+			}
+			return fmt.Errorf("version %d", n)
+		})
+		if n < 3000 || len(out) != 1 {
+			t.Errorf("%d tries, told %d times", n, len(out))
+		}
+		lines := strings.Count(log.String(), "\n")
+		if lines < 45 || lines > 60 {
+			t.Errorf("%d lines in an hour", lines)
+		}
+		if n := strings.Count(log.String(), "what stays"); n != 1 || !strings.Contains(log.String()[strings.LastIndex(log.String(), "msg="):], "what stays") {
+			t.Errorf("what it is in the end is said %d times", n)
+		}
+	})
+}
+
+func deadline(ctx context.Context) time.Time {
+	at, _ := ctx.Deadline()
+	return at
 }

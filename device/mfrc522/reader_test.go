@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
@@ -203,6 +204,35 @@ func TestABadAnswerNeverMakesACard(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAMegabyteOfNoiseOnTheWireIsNoPunch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim()
+		s.wild = rand.New(rand.NewPCG(1, 2))
+		run, noise := 40*time.Hour, 1<<20
+		if testing.Short() { // as other processors' code
+			run, noise = run/40, noise/40
+		}
+		got, logged := play(t, s, run, at{int(run/time.Millisecond) - 60_000, func(s *sim) { s.wild = nil; s.lay(card(b)) }})
+		if s.noisy < noise {
+			t.Errorf("%d bytes of noise", s.noisy)
+		}
+		cards := 0
+		for _, what := range got {
+			if what == b {
+				cards++
+			} else if what != "up" && what != "fault" && !strings.HasPrefix(what, "down") && !slices.Contains([]string{device.FaultChecksum, device.FaultNoise, device.FaultLength, device.FaultTwo + " try", device.FaultRandom + " try"}, strings.TrimSuffix(what, " try")) {
+				t.Errorf("noise became %q", what)
+			}
+		}
+		if cards != 1 {
+			t.Errorf("the card after the noise was read %d times", cards)
+		}
+		if n := strings.Count(logged, "\n"); n > int(run/time.Minute) {
+			t.Errorf("%d lines in the log", n)
+		}
+	})
 }
 
 func TestAWeakMomentIsNotToldToThePerson(t *testing.T) {

@@ -2,6 +2,7 @@ package mfrc522
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -134,13 +135,15 @@ type sim struct {
 	cards   []*picc
 	queue   []tapped
 	version byte
-	gone    bool // nobody drives the line
-	zero    bool // the line hangs at 0
-	noise   int  // so many answers have a parity error
-	over    bool // says that its store holds more than it has room for
+	gone    bool       // nobody drives the line
+	zero    bool       // the line hangs at 0
+	noise   int        // so many answers have a parity error
+	over    bool       // says that its store holds more than it has room for
+	wild    *rand.Rand // a wire that picks up anything: nothing that is read is what the chip says
 	resets  int
 
 	calls, transfers int
+	noisy            int      // bytes of a wild wire
 	sent             [][]byte // frames to the field
 }
 
@@ -187,7 +190,13 @@ func (s *sim) TxPackets(ps []spi.Packet) error {
 				p.R[i] = 0
 			}
 		}
-		if s.gone || s.zero {
+		for i := range p.R {
+			if s.wild != nil {
+				p.R[i] = byte(s.wild.Uint32())
+				s.noisy++
+			}
+		}
+		if s.gone || s.zero || s.wild != nil {
 			continue
 		}
 		if p.W[0]&0x81 == 0x80 {

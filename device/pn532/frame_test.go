@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -87,6 +88,33 @@ func TestFramesOfTheChipAreRead(t *testing.T) {
 	}
 	if got := tape(&decoder{}, long); len(got) != 1 || len(got[0]) != 2*264 {
 		t.Errorf("the longest frame: %.80v", got)
+	}
+}
+
+func TestAMegabyteOfNoiseIsNoAnswer(t *testing.T) {
+	size := 1 << 20
+	if testing.Short() { // as other processors' code
+		size /= 20
+	}
+	random := make([]byte, size)
+	for r, i := rand.New(rand.NewPCG(1, 2)), 0; i < len(random); i++ {
+		random[i] = byte(r.Uint32())
+	}
+	pieces := [][]byte{random}
+	for _, p := range []string{"\x00", "\xff", "\x00\x00\xff", "\x00\x00\xff\xff\xff\x01\x09\xf6\xd5", "\x1b[2J\x1b]0;x\x07", "'; DROP TABLE punches; --\r\n", "$(reboot)\n", "\nlevel=ERROR msg=forged\n"} {
+		pieces = append(pieces, bytes.Repeat([]byte(p), size/len(p)))
+	}
+	for _, noise := range pieces {
+		var d decoder
+		for _, got := range tape(&d, noise) {
+			if !strings.HasPrefix(got, "bad") && got != "ack" && got != "nack" && got != "refused" {
+				t.Errorf("%.20q… became %s", noise, got)
+			}
+		}
+		d.reset() // as the reader does before each command
+		if got := tape(&d, unhex(t, four)); len(got) != 1 || strings.HasPrefix(got[0], "bad") {
+			t.Errorf("the answer after %.20q… became %q", noise, got)
+		}
 	}
 }
 

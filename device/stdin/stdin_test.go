@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,39 @@ func FuzzLine(f *testing.F) {
 			t.Errorf("%q: %+v", s, ev)
 		}
 	})
+}
+
+func TestAMegabyteOfNoiseIsBoundedAndNoPunch(t *testing.T) {
+	for _, piece := range []string{"\x00", "\xff", "\xff\x00\n", "\x1b[2J\x1b]0;x\x07\n", "'; DROP TABLE punches; --\r\n", "$(reboot)\n", "em:\x1b[2J\n", "em:$(reboot)\n", "uid:'; DROP\n", "level=ERROR msg=forged\n"} {
+		noise := strings.Repeat(piece, (1<<20)/len(piece))
+		ctx, cancel := context.WithCancel(t.Context())
+		out := make(chan device.Event)
+		done := make(chan error, 1)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		go func() {
+			done <- New("desk", io.MultiReader(strings.NewReader(noise), strings.NewReader("\nem:0A1B2C3D4E\n"))).Run(ctx, out)
+		}()
+		for card := false; !card; {
+			ev := <-out
+			switch {
+			case ev.What == device.Card && ev.Value == "0A1B2C3D4E":
+				card = true
+			case ev.What != device.Up && ev.What != device.Fault:
+				t.Fatalf("%q became %v %s:%s", piece, ev.What, ev.Medium, ev.Value)
+			}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 256<<10 {
+			t.Errorf("%q: %d bytes more are held", piece, grown)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func subject(t *testing.T, r io.Reader, w io.Writer) devicetest.Subject {
