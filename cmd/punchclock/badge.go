@@ -293,6 +293,7 @@ knows is a punch as well.`,
 	learn.Flags().StringVar(&reader, "reader", "", "only at the reader of this `name`")
 	learn.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the card")
 	c.AddCommand(lookup, learn)
+	c.AddCommand(cardVerbs(t)...)
 	return c
 }
 

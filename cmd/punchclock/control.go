@@ -22,6 +22,7 @@ import (
 
 	"punchclock/device/clock"
 	"punchclock/queue"
+	"punchclock/queue/punch"
 	"punchclock/queue/roster"
 )
 
@@ -37,6 +38,8 @@ type archive struct {
 	kick   func(dest string)
 
 	candidates *candidates
+	stamp      func() punch.Stamp // the time, for what is noted in the audit chain
+	enrol      *enroller          // nil where no daemon runs
 
 	admin       *adminPIN
 	fingerprint func() string // of the page's certificate
@@ -44,7 +47,7 @@ type archive struct {
 
 // archive is what the running clock's own calls work on.
 func (h *clockwork) archive() *archive {
-	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
+	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, stamp: stamps{h.clock}.Now, enrol: h.enrol, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
 			case w.name():
@@ -57,7 +60,9 @@ func (h *clockwork) archive() *archive {
 }
 
 func newControl(h *clockwork) *http.Server {
-	mux := h.archive().routes()
+	a := h.archive()
+	mux := a.routes()
+	mux.HandleFunc("POST /enrol", a.serveEnrol)
 	mux.HandleFunc("GET /status", h.serveStatus)
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
 	mux.HandleFunc("POST /roster/feishu-ids", h.serveFeishuIDs)
@@ -76,6 +81,15 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /roster", a.serveRoster)
 	mux.HandleFunc("POST /roster", a.serveImport)
 	mux.HandleFunc("GET /badge", a.serveBadge)
+	mux.HandleFunc("GET /badge/strangers", a.serveStrangers)
+	mux.HandleFunc("POST /badge/give", a.serveGive)
+	mux.HandleFunc("POST /badge/take", a.serveTake)
+	mux.HandleFunc("POST /badge/unlink", a.serveUnlink)
+	mux.HandleFunc("POST /badge/block", a.serveBlock(a.blockCard))
+	mux.HandleFunc("POST /badge/unblock", a.serveBlock(a.unblockCard))
+	mux.HandleFunc("GET /people", a.serveFind)
+	mux.HandleFunc("GET /enrol/master", a.serveMasters)
+	mux.HandleFunc("POST /enrol/master", a.serveSetMaster)
 	mux.HandleFunc("GET /candidates", a.serveCandidates)
 	mux.HandleFunc("DELETE /candidates", a.serveRemoveCandidate)
 	mux.HandleFunc("POST /candidates/hire", a.serveHire)
@@ -183,6 +197,11 @@ func control(cfg *config, write bool) (*controlClient, error) {
 		}
 	}
 	silent := slog.New(slog.DiscardHandler) // show says what there is
+	here, err := clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: silent})
+	if err != nil {
+		return nil, err
+	}
+	a.stamp = stamps{here}.Now
 	a.admin = newAdminPIN(cfg.Device.StateDir, nil, silent)
 	a.fingerprint = newAdminCert(cfg.Device.StateDir, cfg.Device.ID, nil, silent).fingerprint
 	people := &directory{}
@@ -194,7 +213,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 			a.outbox.Close()
 		}
 	}
-	o := queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: !write, Who: people.who}
+	o := queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, ReadOnly: !write, Who: people.who, Now: a.stamp}
 	if o.BootID, err = clock.Boot(); err != nil {
 		return nil, err
 	}
@@ -204,7 +223,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 	if a.outbox, err = queue.Open(o); err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	a.roster, err = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: !write, Cards: cfg.cards()})
+	a.roster, err = roster.Open(filepath.Join(cfg.Device.StateDir, "roster.db"), roster.Options{ReadOnly: !write, Cards: cfg.cards(), Now: wallOf(here)})
 	if err != nil && (write || !errors.Is(err, fs.ErrNotExist)) {
 		done()
 		return nil, err

@@ -47,11 +47,21 @@ type exportRow struct {
 	Raw           string                    `json:"raw"` // hexadecimal
 	RawBits       int                       `json:"raw_bits"`
 	Supersedes    uint64                    `json:"supersedes,omitempty"`
+	Linked        string                    `json:"linked_at,omitempty"` // when the roster's word made it employee_no's, of an unknown badge
+	Audit         *exportAudit              `json:"audit,omitempty"`     // of outcome audit: no punch, a change of people or cards
 	TimeUncertain bool                      `json:"time_uncertain,omitempty"`
 	CorrectedBy   string                    `json:"corrected_by,omitempty"` // the person who decided corrected_time_ms, and when
 	CorrectedAt   string                    `json:"corrected_at,omitempty"`
 	Record        string                    `json:"record"`
 	Damaged       string                    `json:"damaged,omitempty"`
+}
+
+// exportAudit is what was changed; badge and employee_no of its row are what it is about.
+type exportAudit struct {
+	Act   string `json:"act"`
+	From  string `json:"from,omitempty"` // employee number of whoever had the card before
+	By    string `json:"by"`
+	Punch string `json:"punch,omitempty"` // id of the punch that it is about
 }
 
 type exportDelivery struct {
@@ -88,6 +98,15 @@ func rowOf(e queue.Entry, device string, loc *time.Location) exportRow {
 	}
 	if p.CorrectedBy != "" {
 		r.CorrectedBy, r.CorrectedAt = p.CorrectedBy, p.CorrectedAt.In(loc).Format(milliLayout)
+	}
+	if !p.Linked.IsZero() {
+		r.Linked = p.Linked.In(loc).Format(milliLayout)
+	}
+	if x := p.Audit; x.Act != "" {
+		r.Audit = &exportAudit{Act: string(x.Act), From: x.From, By: x.By}
+		if x.Seq != 0 {
+			r.Audit.Punch = string(punch.NewID(device, x.Seq))
+		}
 	}
 	r.PrevHash, r.Hash = fmt.Sprintf("%x", p.PrevHash), fmt.Sprintf("%x", p.Hash)
 	r.Raw, r.RawBits, r.Supersedes, r.TimeUncertain = fmt.Sprintf("%X", p.Raw), p.Bits, p.Supersedes, p.Uncertain

@@ -62,6 +62,9 @@ func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 		change = a.roster.Preview
 	}
 	diff, err := change(rows)
+	if err == nil && r.URL.Query().Get("dry") == "" {
+		err = a.auditPassed(diff, "import")
+	}
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return

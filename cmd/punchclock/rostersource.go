@@ -42,7 +42,8 @@ type rosterSource struct {
 	cfg    *config
 	log    *slog.Logger
 	roster *roster.Roster
-	http   *http.Client // nil for a file
+	http   *http.Client            // nil for a file
+	audit  func(roster.Diff) error // notes in the audit chain whose number was passed on
 	path   string
 
 	mu      sync.Mutex
@@ -70,12 +71,12 @@ type sourceSeen struct {
 }
 
 // newRosterSource returns nil where none is configured.
-func newRosterSource(cfg *config, log *slog.Logger, r *roster.Roster) (*rosterSource, error) {
+func newRosterSource(cfg *config, log *slog.Logger, r *roster.Roster, audit func(roster.Diff) error) (*rosterSource, error) {
 	c := cfg.Roster
 	if c.Source == "" {
 		return nil, nil
 	}
-	s := &rosterSource{cfg: cfg, log: log.With("source", shownSource(c.Source)), roster: r, path: filepath.Join(cfg.Device.StateDir, "roster-source.json")}
+	s := &rosterSource{cfg: cfg, log: log.With("source", shownSource(c.Source)), roster: r, audit: audit, path: filepath.Join(cfg.Device.StateDir, "roster-source.json")}
 	if webAddress(c.Source) {
 		client, err := drain.NewClient(drain.ClientOptions{Pace: drain.NewPace(1), CAFile: c.CAFile, Timeout: sourceTimeout})
 		if err != nil {
@@ -193,6 +194,9 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	}
 	if d, err = s.roster.Replace(rows); err != nil {
 		return nil, err
+	}
+	if err := s.audit(d); err != nil {
+		s.log.Error("roster source", "err", err)
 	}
 	seen.Sum, seen.Imported = fresh, time.Now().UTC()
 	if err := replaceJSON(s.path, seen); err != nil {

@@ -79,6 +79,7 @@ type clockwork struct {
 	candidates *candidates
 	walk       *resume.Walker // nil for none
 	learner    learner
+	enrol      *enroller
 	reloaded   reload // the configuration file, since the start
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
@@ -171,7 +172,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		}
 		readers = append(readers, r)
 	}
-	if h.source, err = newRosterSource(cfg, log, h.roster); err != nil {
+	if h.source, err = newRosterSource(cfg, log, h.roster, func(d roster.Diff) error { return auditPassed(h.outbox, stamps{h.clock}.Now(), d, "roster source") }); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	h.candidates = newCandidates(cfg)
@@ -182,6 +183,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if lamp != nil {
 		h.learner.lamp = lamp.Technician
 	}
+	h.enrol = newEnroller(&archive{cfg: cfg, outbox: h.outbox, roster: h.roster, stamp: stamps{h.clock}.Now}, h.pins, log)
 	h.metrics.watch(h)
 
 	// Start, inputs last. Inputs stop when ctx ends, everything else after them.
@@ -238,7 +240,11 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	taps := make(chan device.Event) // as events, counted on the way
 	var inner errgroup.Group
 	talk, stopTalk := context.WithCancel(context.WithoutCancel(ctx)) // outlives the readers: what they have said is heard
-	inner.Go(func() error { h.metrics.count(events, taps, h.learner.hear); stopTalk(); return nil })
+	inner.Go(func() error {
+		h.metrics.count(events, taps, func(ev device.Event) device.Event { return h.enrol.hear(h.learner.hear(ev)) })
+		stopTalk()
+		return nil
+	})
 	inner.Go(func() error { return h.kiosk.Run(talk, taps) })
 
 	if err := h.outbox.Writable(ctx); err != nil {
@@ -250,6 +256,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	log.Info("ready", "last_seq", h.outbox.Stats().LastSeq)
 	debug.FreeOSMemory() // what reading the archive took is not needed again, and giving it back bit by bit wakes the machine
 	var outer sync.WaitGroup
+	outer.Go(func() { h.enrol.run(inputs, events) })
 	for i, r := range readers {
 		outer.Go(func() {
 			if err := r.Run(inputs, events); err != nil {

@@ -171,6 +171,9 @@ func (b backend) ChooseKind(word string) error {
 
 func (b backend) PIN(ctx context.Context, number, pin string) (ui.Result, error) {
 	number = strings.TrimSpace(number)
+	if r, err, ok := b.h.enrol.page(number, pin, b.h.clock.Now().Wall.In(b.h.cfg.Device.Timezone)); ok {
+		return r, err
+	}
 	if err := b.h.checkPIN(number, pin); err != nil {
 		return ui.Result{}, err
 	}

@@ -353,7 +353,7 @@ func (r *Roster) Give(b punch.Badge, number string, move bool) (from string, cha
 		rows[at].Badges = r.without(rows[at].Badges, b)
 	}
 	rows[to].Badges = append(slices.Clone(rows[to].Badges), b)
-	_, err = r.replace(rows)
+	_, err = r.replace(rows, false)
 	return from, err == nil, err
 }
 
@@ -379,7 +379,7 @@ func (r *Roster) Take(b punch.Badge, never bool) (from string, err error) {
 		}
 	}
 	rows[at].Badges = left
-	_, err = r.replace(rows, undo...)
+	_, err = r.replace(rows, false, undo...)
 	return s.people[at].Number, err
 }
 

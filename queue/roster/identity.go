@@ -227,6 +227,12 @@ func (c Cards) same(a, b punch.Badge) (Rule, bool) {
 	return "", false
 }
 
+// One reports whether two readings are of one card, under the rules in force.
+func (c Cards) One(a, b punch.Badge) bool {
+	_, ok := c.same(a, b)
+	return ok
+}
+
 // holder is whose card a number means.
 type holder struct {
 	person  int32   // index; nobody where two people's cards come to the same

@@ -39,6 +39,9 @@
 // before, by whomever, never becomes the next one's. The file remembers when a card was
 // last somebody's, and which cards are blocked, whoever has them in an import.
 //
+// A card that was given or moved here, by Give, stays so when a file is imported that
+// says of it what the file before said. A file that gives it to somebody new decides.
+//
 // # One card, one person
 //
 // Readers tell the same card in different ways: a 125 kHz number as five bytes, as
@@ -220,7 +223,9 @@ type snapshot struct {
 type person struct {
 	punch.Employee
 	pin   sealedPIN
-	since []int64 // of each badge that was somebody else's: from when it is this person's, in ms; else 0. nil: none was
+	given []punch.Badge // of Badges, those that were given here, and that no file has had
+	taken []punch.Badge // cards that the last file gives to this person, and that were taken or moved here since
+	since []int64       // of each badge that was somebody else's: from when it is this person's, in ms; else 0. nil: none was
 }
 
 // meta is the record "roster" of the bucket "meta".
@@ -245,6 +250,8 @@ type stored struct {
 	From     int64         `json:"from,omitempty"`         // ms since 1970
 	To       int64         `json:"to,omitempty"`
 	Since    []int64       `json:"since,omitempty"` // beside Badges
+	Given    []punch.Badge `json:"given,omitempty"`
+	Taken    []punch.Badge `json:"taken,omitempty"`
 }
 
 const form = 1
@@ -528,7 +535,7 @@ func readPerson(k, v []byte, number string) (person, error) {
 	return person{
 		punch.Employee{Number: number, Name: e.Name, Badges: e.Badges, FeishuID: e.FeishuID,
 			SigninID: e.SigninID, Language: e.Language, Active: e.Active, From: moment(e.From), To: moment(e.To)},
-		pin, e.Since,
+		pin, e.Given, e.Taken, e.Since,
 	}, err
 }
 
@@ -698,16 +705,17 @@ func (r *Roster) Changed() <-chan struct{} {
 func (r *Roster) Replace(rows []Row) (Diff, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	return r.replace(rows)
+	return r.replace(rows, true)
 }
 
-// replace is Replace for whoever holds write. The cards of never are taken from their
+// replace is Replace for whoever holds write; file says that the rows are a file's, which
+// knows nothing of what was done to cards here. The cards of never are taken from their
 // people as if they had never been theirs.
-func (r *Roster) replace(rows []Row, never ...punch.Badge) (Diff, error) {
+func (r *Roster) replace(rows []Row, file bool, never ...punch.Badge) (Diff, error) {
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
-	s, d, err := r.after(rows, never...)
+	s, d, err := r.after(rows, file, never...)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
 	}
@@ -742,7 +750,7 @@ func (r *Roster) keep(s *snapshot) error {
 // Preview says what Replace would change, and changes nothing. Its errors are those
 // of Replace that the rows are to blame for.
 func (r *Roster) Preview(rows []Row) (Diff, error) {
-	_, d, err := r.after(rows)
+	_, d, err := r.after(rows, true)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: %w", err)
 	}
@@ -770,7 +778,7 @@ func (s *snapshot) put(tx *bolt.Tx, old *snapshot) error {
 // put writes one person.
 func (p person) put(b *bolt.Bucket, key []byte) error {
 	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active,
-		From: millis(p.From), To: millis(p.To), Since: p.since}
+		From: millis(p.From), To: millis(p.To), Since: p.since, Given: p.given, Taken: p.taken}
 	e.PINSalt, e.PINMAC, e.PINHash, e.PINCost = p.pin.stored()
 	return b.Put(key, seal(key, e))
 }

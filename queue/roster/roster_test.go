@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -596,7 +597,7 @@ func TestTwentyThousandPeopleAreImportedInTwoSeconds(t *testing.T) {
 		fmt.Fprintf(&b, "%06d,王小明,em:%010X;w26:%d-%d,%06d\n", i, i, i/65536, i%65536, i)
 	}
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
-	start := time.Now()
+	start := worked(t)
 	rows, err := ReadCSV("r", &b, Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
@@ -604,12 +605,23 @@ func TestTwentyThousandPeopleAreImportedInTwoSeconds(t *testing.T) {
 	if d := replace(t, r, rows...); len(d.Added) != 20_000 {
 		t.Errorf("%d", len(d.Added))
 	}
-	// The race detector and emulation make it many times slower.
-	if took := time.Since(start); took > 2*time.Second && !raceEnabled && !testing.Short() {
+	// Of the processor, for others may be using it too; the race detector and emulation
+	// make it many times slower.
+	if took := worked(t) - start; took > 2*time.Second && !raceEnabled && !testing.Short() {
 		t.Errorf("took %v", took)
 	} else {
 		t.Log(took)
 	}
+}
+
+// worked is how much time of processors this process has used.
+func worked(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func TestLookupAllocatesNothing(t *testing.T) {

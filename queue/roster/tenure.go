@@ -58,7 +58,8 @@ func (p *person) sinceOf(c Cards, b punch.Badge) int64 {
 }
 
 func (p person) equal(o person) bool {
-	return compare(&p, &o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && reflect.DeepEqual(p.pin, o.pin)
+	return compare(&p, &o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && slices.Equal(p.given, o.given) && slices.Equal(p.taken, o.taken) &&
+		reflect.DeepEqual(p.pin, o.pin)
 }
 
 // formerOf returns those who had a number before, the earliest first.
@@ -157,7 +158,7 @@ func (p *person) forgotten() bool {
 }
 
 // after is the roster that rows make, and what is different in it.
-func (r *Roster) after(rows []Row, never ...punch.Badge) (*snapshot, Diff, error) {
+func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, Diff, error) {
 	old := r.now.Load()
 	now, _ := r.clock()
 	now = now.Truncate(time.Millisecond).UTC()
@@ -174,6 +175,12 @@ func (r *Roster) after(rows []Row, never ...punch.Badge) (*snapshot, Diff, error
 	}
 	var passed []string
 	people := make([]person, 0, len(latest))
+	type origin struct {
+		prev *person
+		same bool
+	}
+	origins := make([]origin, 0, len(latest))
+	listed := newIndex(r.cards, 0) // cards that a file gives to somebody; made where anybody has one of ours
 	for _, row := range latest {
 		row.From, row.To = row.From.UTC(), row.To.UTC()
 		var prev *person
@@ -225,8 +232,30 @@ func (r *Roster) after(rows []Row, never ...punch.Badge) (*snapshot, Diff, error
 		if prev != nil && !(has && same) || len(f) > 0 {
 			former[row.Number] = f
 		}
-		p.since = r.sinces(old, &p, row, prev, same, now)
+		if same {
+			p.hands(r.cards, prev, file)
+		}
 		people = append(people, p)
+		origins = append(origins, origin{prev, same})
+	}
+	if file && slices.ContainsFunc(origins, func(o origin) bool { return o.same && o.prev.given != nil }) {
+		for i := range people {
+			for _, b := range people[i].Badges {
+				listed.add(int32(i), b)
+			}
+		}
+	}
+	for i := range people {
+		p, o := &people[i], origins[i]
+		if file && o.same {
+			for _, b := range o.prev.given {
+				if !listed.has(b) {
+					p.given = append(p.given, b)
+					p.Badges = append(p.Badges, b)
+				}
+			}
+		}
+		p.since = r.sinces(old, p, latest[i], o.prev, o.same, now)
 	}
 	there := map[string]bool{}
 	for i := range people {
@@ -270,6 +299,37 @@ func (r *Roster) after(rows []Row, never ...punch.Badge) (*snapshot, Diff, error
 		}
 	}
 	return s, d, nil
+}
+
+// hands finds out which of the cards of p, who was prev until now, are not as a file has
+// them. What a file says of a card that was taken here is what it said before, and passed
+// over; the cards that were given here are for the caller to add.
+func (p *person) hands(c Cards, prev *person, file bool) {
+	if file {
+		if prev.taken == nil {
+			return
+		}
+		gone := person{Employee: punch.Employee{Badges: prev.taken}}
+		p.Badges = slices.DeleteFunc(p.Badges, func(b punch.Badge) bool {
+			taken := gone.holds(c, b)
+			if taken {
+				p.taken = append(p.taken, b)
+			}
+			return taken
+		})
+		return
+	}
+	ours := person{Employee: punch.Employee{Badges: prev.given}}
+	for _, b := range p.Badges {
+		if ours.holds(c, b) || !prev.holds(c, b) {
+			p.given = append(p.given, b)
+		}
+	}
+	for _, b := range slices.Concat(prev.taken, prev.Badges) {
+		if !p.holds(c, b) && !ours.holds(c, b) {
+			p.taken = append(p.taken, b)
+		}
+	}
 }
 
 // byNumber gives each number's row, and apart from it the rows of those who had the

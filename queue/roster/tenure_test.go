@@ -144,7 +144,7 @@ func TestNumberGivenToSomebodyElseNeverInheritsThePast(t *testing.T) {
 			// The next week's file has no days in it, and changes nothing.
 			last, _ := h.ByNumber("0042")
 			h.now = h.now.AddDate(0, 0, 7)
-			if d := h.at(h.now.Format(time.DateOnly), fmt.Sprintf("0042,李大同,%s,s-lee,,", last.Badges[0])); len(d.Passed)+len(d.Changed) != 0 {
+			if d := h.at(h.now.Format(time.DateOnly), fmt.Sprintf("0042,李大同,%s,s-lee,,", string(last.Badges[0]))); len(d.Passed)+len(d.Changed) != 0 {
 				t.Errorf("the same people again: %+v", d)
 			}
 			h.want("in January", h.who("0042", "2026-01-20"), "王小明")
@@ -393,4 +393,41 @@ func TestExportWithDaysComesBackAsItWas(t *testing.T) {
 	if d := replace(t, h.Roster, rows...); !d.Empty() {
 		t.Errorf("%+v", d)
 	}
+}
+
+func TestWhatWasDoneToACardHereOutlivesTheNextFile(t *testing.T) {
+	h := newHouse(t, Cards{Same: []Rule{Last4}})
+	file := []string{"1,a,em:000000000A,,,", "2,b,,,,", "3,c,,,,"}
+	h.at("2026-01-05", file...)
+	for _, given := range []struct {
+		b  punch.Badge
+		to string
+	}{{cardA, "2"}, {cardB, "3"}} {
+		if _, _, err := h.Give(given.b, given.to, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whose := func() string {
+		a, _ := h.ByBadge(cardA)
+		b, _ := h.ByBadge(cardB)
+		return a.Number + " " + b.Number
+	}
+	h.again()
+	for _, date := range []string{"2026-01-12", "2026-01-19"} { // the file knows nothing of it
+		if d := h.at(date, file...); !d.Empty() {
+			t.Errorf("%+v", d)
+		}
+		h.want(date, whose(), "2 3")
+	}
+	h.at("2026-01-26", "1,a,,,,", "2,b,dec:0000000010,,,", "3,c,,,,") // now it does
+	h.want("HR has written it down", whose(), "2 3")
+	h.at("2026-02-02", "1,a,em:000000000A,,,", "2,b,,,,", "3,c,,,,")
+	h.want("HR has given it back", whose(), "1 3")
+	h.at("2026-02-09", "1,a,em:000000000B,,,", "2,b,,,,", "3,c,,,,")
+	h.want("HR has given another's card to somebody", whose(), " 1")
+	if _, err := h.Take(cardB, false); err != nil {
+		t.Fatal(err)
+	}
+	h.at("2026-02-16", "1,a,em:000000000B,,,", "2,b,,,,", "3,c,,,,")
+	h.want("taken here, and still in the file", whose(), " ")
 }
