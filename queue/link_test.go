@@ -237,3 +237,80 @@ func TestLinkThatWasUndoneInANewerFileStaysUndone(t *testing.T) {
 		t.Errorf("the old file's word counts again: %+v", got)
 	}
 }
+
+// A new hire's card on three mornings before HR links it, with three destinations.
+func TestThreeMorningsBeforeTheLinkAreDeliveredOnceEachInOrderEverywhere(t *testing.T) {
+	roster := &people{known: map[punch.Badge]string{}}
+	dests := []string{"104", "feishu", "signin"}
+	dir := t.TempDir()
+	o := Options{Dir: dir, Who: roster.who, Destinations: dests}
+	b := open(t, o)
+	got := map[string][]punch.Punch{}
+	drain := func() {
+		t.Helper()
+		for _, dest := range dests {
+			for {
+				ps, err := b.Next(dest, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(ps) == 0 {
+					break
+				}
+				for _, p := range ps {
+					v := punch.Verdict{ID: p.ID, Fate: punch.Accept}
+					if p.Employee == "" {
+						v.Fate, v.Reason = punch.Refuse, punch.ReasonUnknownBadge
+					} else {
+						got[dest] = append(got[dest], p)
+					}
+					if err := b.Settle(dest, []punch.Verdict{v}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	var mornings []punch.Punch
+	for n := range 3 {
+		d := draft(1)
+		d.Tap, d.Employee, d.Outcome = punch.Tap{byte(n + 1)}, "", punch.UnknownBadge
+		d.Stamp.Wall = d.Stamp.Wall.AddDate(0, 0, n)
+		p, err := b.Append(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mornings = append(mornings, p)
+		appendN(t, b, 10*n+2, 2) // others punch meanwhile
+		drain()
+	}
+	for _, dest := range dests {
+		for _, p := range got[dest] {
+			if p.Badge == mornings[0].Badge {
+				t.Errorf("%s had %s before anybody knew whose it is", dest, p.ID)
+			}
+		}
+	}
+	clear(got)
+	roster.is(mornings[0].Badge, "000777")
+	for range 2 { // said twice, and after a restart: still once
+		if _, err := b.Relink(); err != nil {
+			t.Fatal(err)
+		}
+		drain()
+		b.Close()
+		b = open(t, o)
+	}
+	drain()
+	for _, dest := range dests {
+		if len(got[dest]) != 3 {
+			t.Errorf("%s got %d punches", dest, len(got[dest]))
+			continue
+		}
+		for i, p := range got[dest] {
+			if p.ID != mornings[i].ID || p.Employee != "000777" || !p.Time().Equal(mornings[i].Stamp.Wall) || p.Linked.IsZero() {
+				t.Errorf("%s: punch %d is %+v", dest, i, p)
+			}
+		}
+	}
+}

@@ -119,11 +119,13 @@ func (r *adminRoom) giveCard(_ context.Context, ask web.Ask) (web.Answer, error)
 	if err != nil {
 		return out, err
 	}
-	if from, _, err := r.h.roster.Give(b, who, false); err != nil {
-		return out, r.giveWords(ask.Say, err, from)
+	g, err := r.a.giveCard(b, who, false, byPage)
+	if err != nil {
+		return out, r.giveWords(ask.Say, err, g.From)
 	}
+	r.a.kick("")
 	r.h.log.Info("a card was given on the admin page", "employee", who, "badge", b)
-	out.Mark, out.Words = "ok", ask.Say.Office("give.done", r.person(who))
+	out.Mark, out.Words = "ok", givenWords(ask.Say, r.person(who), g.Linked)
 	return out, nil
 }
 

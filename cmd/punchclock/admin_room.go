@@ -27,6 +27,7 @@ func (r *adminRoom) Sections() []web.Section {
 		r.nowSection(),
 		r.parkedSection(),
 		r.peopleSection(),
+		r.cardsSection(),
 		r.todaySection(),
 		r.plotsSection(),
 		r.exportSection(),
