@@ -525,3 +525,56 @@ func putFormer(tx *bolt.Tx, former []person) error {
 	}
 	return nil
 }
+
+// Forget deletes what is known of a person: name, cards, ids, language and PIN. That
+// there was somebody with this number, and from when to when, stays, so that the punches
+// of that time never become the next one's. It is whoever has the number at that moment;
+// the zero moment is whoever has it now, or had it last. It blocks for the medium, also
+// to take the old bytes out of the file. It may be repeated. Errors: ErrNobody, or the
+// medium's.
+//
+// A file that still has the person brings the person back.
+func (r *Roster) Forget(number string, at time.Time) (punch.Employee, error) {
+	was, err := r.forget(number, at)
+	if err == nil {
+		err = r.rewrite()
+	}
+	if err != nil {
+		return punch.Employee{}, fmt.Errorf("roster: forget: %w", err)
+	}
+	return was, nil
+}
+
+func (r *Roster) forget(number string, at time.Time) (punch.Employee, error) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	if r.db.IsReadOnly() {
+		return punch.Employee{}, ErrReadOnly
+	}
+	old := r.now.Load()
+	i, has := old.numbers[number]
+	s := old
+	if has && (at.IsZero() || old.people[i].covers(at)) {
+		rows := old.rows()
+		var err error
+		if s, _, err = r.after(slices.Delete(rows, int(i), int(i)+1), false); err != nil {
+			return punch.Employee{}, err
+		}
+		at = time.Time{} // it is the last of the former ones now
+	}
+	former := s.formerOf(number)
+	n := slices.IndexFunc(former, func(p person) bool { return !at.IsZero() && p.covers(at) })
+	if n < 0 && at.IsZero() {
+		n = len(former) - 1
+	}
+	if n < 0 {
+		return punch.Employee{}, fmt.Errorf("employee %s: %w", number, ErrNobody)
+	}
+	was := former[n].Employee
+	changed := slices.Clone(former)
+	changed[n] = person{Employee: punch.Employee{Number: number, From: was.From, To: was.To}}
+	next := *s
+	next.meta.Generation = old.meta.Generation + 1
+	next.former = mergeFormer(s.former, map[string][]person{number: changed})
+	return was, r.keep(&next)
+}

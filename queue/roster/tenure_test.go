@@ -3,6 +3,7 @@ package roster
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -430,4 +431,37 @@ func TestWhatWasDoneToACardHereOutlivesTheNextFile(t *testing.T) {
 	}
 	h.at("2026-02-16", "1,a,em:000000000B,,,", "2,b,,,,", "3,c,,,,")
 	h.want("taken here, and still in the file", whose(), " ")
+}
+
+func TestWhoIsForgottenLeavesANumberAndItsTimeAndNoByteMore(t *testing.T) {
+	h := newHouse(t, Cards{})
+	h.at("2026-01-05", "0042,Forgetful-Name,em:00DEADBEEF,s-forgetful,,", "1,x,,,,")
+	h.now = day("2026-03-02")
+	was, err := h.Forget("0042", time.Time{})
+	if err != nil || was.Name != "Forgetful-Name" {
+		t.Fatal(was.Number, err)
+	}
+	h.again()
+	data, err := os.ReadFile(h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []string{"Forgetful", "s-forgetful"} {
+		if strings.Contains(string(data), left) {
+			t.Errorf("the file still holds %q", left)
+		}
+	}
+	if _, ok := h.ByBadge("em:00DEADBEEF"); ok {
+		t.Error("the card opens")
+	}
+	h.at("2026-04-06", "0042,Somebody New,em:000000000B,,,", "1,x,,,,")
+	h.want("the punches of January", h.who("0042", "2026-01-20"), "")
+	h.want("those of May", h.who("0042", "2026-05-01"), "Somebody New")
+	if _, err := h.Forget("0042", day("2026-01-20")); err != nil { // again, and not the next one
+		t.Error(err)
+	}
+	h.want("those of May", h.who("0042", "2026-05-01"), "Somebody New")
+	if _, err := h.Forget("9", time.Time{}); !errors.Is(err, ErrNobody) {
+		t.Errorf("nobody: %v", err)
+	}
 }
