@@ -65,10 +65,10 @@ func (w *technician) says(words string) {
 	w.until(fmt.Sprintf("document.body.innerText.includes(%q)", words))
 }
 
-// press presses the button of these words.
+// press presses the button of these words, once the page's script runs.
 func (w *technician) press(words string) {
 	w.t.Helper()
-	w.until(fmt.Sprintf(`(() => { const b = [...document.querySelectorAll("button, .tabs a, td a, th a")].find((b) => b.innerText.trim() === %q && b.checkVisibility()); if (b) b.click(); return b; })()`, words))
+	w.until(fmt.Sprintf(`document.readyState === "complete" && (() => { const b = [...document.querySelectorAll("button, .tabs a, td a, th a")].find((b) => b.innerText.trim() === %q && b.checkVisibility()); if (b) b.click(); return b; })()`, words))
 }
 
 // fill puts text into a field.

@@ -242,7 +242,11 @@ func (r *adminRoom) showParked(_ context.Context, ask web.Ask) ([]web.Block, err
 		if len(t.Rows) == parkedShown {
 			continue
 		}
-		row := web.Row{Mark: "stuck", Cells: []string{r.shownStamp(x.Time), dash(r.person(x.Employee)), say.Kind(x.Kind), x.Destination, x.ReasonWords, dash(x.Message), strconv.Itoa(x.Tries), r.shownStamp(x.LastTried)},
+		who := r.person(x.Employee)
+		if x.Employee == "" {
+			who = string(x.badge)
+		}
+		row := web.Row{Mark: "stuck", Cells: []string{r.shownStamp(x.Time), dash(who), say.Kind(x.Kind), x.Destination, x.ReasonWords, dash(x.Message), strconv.Itoa(x.Tries), r.shownStamp(x.LastTried)},
 			Form: &web.Form{Do: "retry", Submit: say.Office("retry"), Fields: []web.Field{{Name: "destination", Type: "hidden", Value: x.Destination}, {Name: "punch", Type: "hidden", Value: x.ID}}}}
 		if x.State != "parked" {
 			row.Mark, row.Form = "wait", nil

@@ -80,7 +80,7 @@ func (s *samples) seed(recent []punch.Punch) {
 	now := time.Now()
 	for _, p := range recent {
 		age := now.Round(0).Sub(p.Stamp.Wall)
-		if p.Stamp.Clock == punch.Unset || age < 0 {
+		if p.Stamp.Clock == punch.Unset || p.Outcome == punch.AuditEntry || age < 0 {
 			continue
 		}
 		if x := s.slotAt(now.Add(-age)); x != nil {

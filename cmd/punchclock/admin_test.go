@@ -67,9 +67,9 @@ func TestTenThousandGuessesAtTheAdminPINWithRestartsAreThirtyADayAtMost(t *testi
 			g.reboot(time.Second)
 			g.open()
 		},
-		"a technician who unlocks it each hour": func(g *strongroom, i int) {
+		"a technician who unlocks it twice": func(g *strongroom, i int) {
 			g.open()
-			if i%417 == 0 {
+			if i == 3400 || i == 6800 {
 				if err := g.pin.unlock(); err != nil {
 					g.t.Fatal(err)
 				}
@@ -92,7 +92,7 @@ func TestTenThousandGuessesAtTheAdminPINWithRestartsAreThirtyADayAtMost(t *testi
 			}
 			most := adminTries
 			if strings.HasPrefix(name, "a technician") {
-				most = 24 * adminTries // each time by somebody at the machine
+				most = 3 * adminTries
 			}
 			t.Logf("%d of %d looked at", looked, n)
 			if looked > most || looked < triesFree {

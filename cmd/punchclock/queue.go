@@ -37,6 +37,8 @@ type queueRow struct {
 	LastTried   string `json:"last_tried"`
 	NotBefore   string `json:"not_before,omitempty"` // of one whose time nobody knows: what the punches around it say
 	NotAfter    string `json:"not_after,omitempty"`
+
+	badge punch.Badge // for the admin page; never for a list that leaves the clock
 }
 
 const queueMost = 10_000 // rows of one answer, for each destination
@@ -66,7 +68,7 @@ func (a *archive) queueRows(dest string, names []string, state string, words tex
 	}
 	loc := a.cfg.Device.Timezone
 	row := func(p punch.Punch, dest, state string) queueRow {
-		return queueRow{ID: string(p.ID), Destination: dest, State: state, Employee: p.Employee, Kind: p.Kind.String(), Time: p.Time().In(loc).Format(milliLayout)}
+		return queueRow{ID: string(p.ID), Destination: dest, State: state, Employee: p.Employee, Kind: p.Kind.String(), badge: p.Badge, Time: p.Time().In(loc).Format(milliLayout)}
 	}
 	if state != "pending" {
 		parked, err := a.outbox.Parked(dest)

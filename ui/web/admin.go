@@ -349,7 +349,10 @@ func (a *admin) do(w http.ResponseWriter, r *http.Request, v *session, x Section
 	if err != nil {
 		out.Mark, out.Words = "stuck", err.Error()
 	}
-	v.leave(out)
+	if r.Context().Err() != nil {
+		return // whoever asked has gone, and would wonder at it on another page
+	}
+	v.leave(x.Name, out)
 	to := adminPath + "/" + x.Name
 	if q := out.Query.Encode(); q != "" {
 		to += "?" + q
@@ -415,7 +418,7 @@ func (a *admin) show(w http.ResponseWriter, r *http.Request, v *session, x Secti
 		d.Sections = append(d.Sections, adminLink{Path: adminPath + "/" + s.Name, Title: ask.Say.Office(s.Title), Current: s.Name == x.Name})
 	}
 	if !fresh {
-		once := v.take()
+		once := v.take(x.Name)
 		d.Mark, d.Notice, d.Once = once.Mark, once.Words, once.Blocks
 	}
 	var err error

@@ -34,6 +34,7 @@ type session struct {
 	used time.Time
 	lang string
 	once Answer // what the last form came to, not shown yet
+	at   string // the section it is of
 }
 
 // begin makes a session and returns its cookie.
@@ -94,14 +95,21 @@ func (s *sessions) end(v *session) {
 func (v *session) lastUse() time.Time { v.mu.Lock(); defer v.mu.Unlock(); return v.used }
 func (v *session) language() string   { v.mu.Lock(); defer v.mu.Unlock(); return v.lang }
 
-// leave keeps what a form came to until it is shown; take takes it.
-func (v *session) leave(a Answer) { v.mu.Lock(); defer v.mu.Unlock(); v.once = a }
-
-func (v *session) take() Answer {
+// leave keeps what a section's form came to until that section is looked at.
+func (v *session) leave(section string, a Answer) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	a := v.once
-	v.once = Answer{}
+	v.once, v.at = a, section
+}
+
+// take takes it; a look at another section lets it go.
+func (v *session) take(section string) (a Answer) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.at == section {
+		a = v.once
+	}
+	v.once, v.at = Answer{}, ""
 	return a
 }
 

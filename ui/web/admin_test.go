@@ -289,6 +289,21 @@ func TestAdminFormIsRefusedWithoutItsTokenAndFromElsewhere(t *testing.T) {
 	if b := c.get("/admin/one?q=x").Body.String(); strings.Contains(b, "done with 7") {
 		t.Error("what came of it is shown twice")
 	}
+	c.post("/admin/one", "/admin/one", url.Values{"do": {"note"}, "id": {"8"}})
+	if b := c.get("/admin/two").Body.String() + c.get("/admin/one").Body.String(); strings.Contains(b, "done with 8") {
+		t.Error("what came of it is shown on another page, or later")
+	}
+	// Whoever has gone away gets no word of it when they look again.
+	o.slow = func(ctx context.Context) (web.Answer, error) {
+		<-ctx.Done()
+		return web.Answer{}, errors.New("no card came")
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.do(c.form("/admin/one", url.Values{"do": {"slow"}, "csrf": {token}}).WithContext(gone))
+	if b := c.get("/admin/one").Body.String(); strings.Contains(b, "no card came") {
+		t.Error("what was broken off is told")
+	}
 	c.post("/admin/one", "/admin/one", url.Values{"do": {"note"}, "id": {"bad"}})
 	if b := c.get("/admin/one").Body.String(); !strings.Contains(b, "no such punch") {
 		t.Error("an error is not shown")
