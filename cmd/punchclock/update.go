@@ -75,10 +75,12 @@ type installation interface {
 }
 
 // installations are the kinds there are; the first that a machine is counts.
-var installations []func(dir string) (in installation, here bool)
+var installations = []func(dir string) (in installation, here bool){
+	aptInstallation,
+}
 
 // updateDir is root's own: the clock's account must not be able to change what root
-// runs and installs.
+// runs and installs. Others may look; there is no secret in it.
 const updateDir = "/var/lib/punchclock-update"
 
 // refusal says why what is offered is not installed.
@@ -192,7 +194,7 @@ func (g *gate) save(st *updateState, phase string) error {
 
 // lock keeps a second update out until release is called.
 func (g *gate) lock() (release func(), err error) {
-	if err := os.MkdirAll(g.dir, 0o700); err != nil {
+	if err := os.MkdirAll(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("update: %w; it must be run as root", err)
 	}
 	f, err := os.OpenFile(filepath.Join(g.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)

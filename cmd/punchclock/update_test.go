@@ -573,3 +573,26 @@ func TestWithoutPunchesTheScheduleSaysWhenPeopleCome(t *testing.T) {
 		t.Errorf("a schedule that names the whole day: %q", why)
 	}
 }
+
+// What Debian's apt said of each, with sqv (trixie) and with gpgv (bookworm).
+func TestWhatAptSaysIsARefusalWithItsOwnReason(t *testing.T) {
+	for _, c := range []struct{ reason, detail, said string }{
+		{refusedKey, "another key", "W: OpenPGP signature verification failed: http://x stable InRelease: Sub-process /usr/bin/sqv returned an error code (1), error message is: Missing key 7C8786D4, which is needed to verify signature.\nE: The repository 'http://x stable InRelease' is not signed."},
+		{refusedKey, "another key", "W: GPG error: http://x stable InRelease: The following signatures couldn't be verified because the public key is not available: NO_PUBKEY F167BAA8FE17AFD4\nE: The repository 'http://x stable InRelease' is not signed."},
+		{refusedKey, "changed or cut", "W: OpenPGP signature verification failed: http://x stable InRelease: Sub-process /usr/bin/sqv returned an error code (1), error message is: Verifying signature:            Message has been manipulated\nE: The repository 'http://x stable InRelease' is not signed."},
+		{refusedKey, "changed or cut", "W: GPG error: http://x stable InRelease: The following signatures were invalid: BADSIG F167BAA8FE17AFD4 punchclock\nE: The repository 'http://x stable InRelease' is not signed."},
+		{refusedKey, "changed or cut", "W: OpenPGP signature verification failed: http://x stable InRelease: Splitting up /var/lib/x_InRelease into data and signature failed\nE: The repository 'http://x stable InRelease' is not signed."},
+		{refusedUnsigned, "not signed", "E: The repository 'http://x stable Release' is not signed."},
+		{refusedCut, ": p.deb)", "E: Failed to fetch http://x/pool/p.deb  File has unexpected size (6996728 != 6997728). Mirror sync in progress? [IP: 127.0.0.1 80]"},
+		{refusedAltered, "checksum", "E: Failed to fetch http://x/pool/p.deb  Hash Sum mismatch\n   Hashes of expected file:"},
+	} {
+		var no *refusal
+		if err := judgeApt(c.said, errors.New("exit status 100")); !errors.As(err, &no) || no.Reason != c.reason || !strings.Contains(no.Detail, c.detail) || no.Remedy == "" {
+			t.Errorf("%s: %v", c.said, err)
+		}
+	}
+	plain := errors.New("exit status 100")
+	if err := judgeApt("E: The repository 'http://x stable Release' does not have a Release file.\n  404  File not found", plain); err != plain {
+		t.Errorf("a server without a repository: %v", err)
+	}
+}
