@@ -12,14 +12,14 @@ export CGO_ENABLED := 0
 # Functions are put into their callers only where that makes the clock faster: what is
 # computed, drawn and stored. Everywhere else it would make the program a tenth larger.
 INLINE   := runtime/... internal/... sync/... crypto/... hash/... math/... compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue/...
-GOBUILD  := $(GO) build -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINE)) -ldflags '$(LDFLAGS)'
+GOBUILD  := $(GO) build -trimpath -buildvcs=false -tags nethttpomithttp2 -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINE)) -ldflags '$(LDFLAGS)'
 TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What make test tests with the race detector.
 PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes.
 MOST     := 16000000
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,8 @@ test: deps ## all that a change must pass
 	else echo "NOT RUN: 5 power cuts in a virtual machine, because its kernel could not be fetched, see above"; fi
 	@if $(MAKE) --no-print-directory guest-kernel; then $(MAKE) --no-print-directory test-kernel FORM=short; \
 	else echo "NOT RUN: the tests against the kernel's drivers, because a kernel for them could not be made, see above"; fi
+	@if $(MAKE) --no-print-directory debian-base; then $(MAKE) --no-print-directory test-deb FORM=short; \
+	else echo "NOT RUN: installing, updating and purging the packages, because a Debian for it could not be made, see above"; fi
 	@test -z "$$(git status --porcelain)" || { echo "the tests left files behind:"; git status --short; exit 1; }
 
 test-ui: deps ## every screen in every language and size in a real browser, with a picture of each in bin/screens
@@ -160,6 +162,26 @@ guest-pi: deps
 	pi/qemu-system-aarch64 -machine raspi3b -device help | grep -q ds1338 || { echo "this QEMU has no such clock chip"; exit 1; }; \
 	mv -T pi $(POWER_CACHE)/pi 2>/dev/null || [ -d $(POWER_CACHE)/pi ]
 
+deb: ## packages of the clock for amd64, arm64 and armhf (ARM v6 and up), and of its screen, in bin/deb
+	systemd/deb/build
+
+repo: ## a signed apt repository of bin/deb, in bin/repo: make repo KEY=secret-key-file URL=where-clocks-find-it
+	@KEY='$(KEY)' URL='$(URL)' systemd/deb/repo
+
+test-deb: debian-base ## packages built twice, installed, upgraded, updated, downgraded and purged in a Debian of its own, as root. FORM=short: in a minute
+	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 60m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
+
+# A small Debian to install packages in, which test-deb unpacks and throws away.
+debian-base: deps
+	@set -e; [ ! -e $(POWER_CACHE)/debian.tar ] || exit 0; \
+	[ "$$(id -u)" = 0 ] || { echo "making a Debian to install packages in takes root"; exit 1; }; \
+	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the packages are tested on amd64, and this machine is another"; exit 1; }; \
+	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
+	echo "fetching Debian's packages into $(POWER_CACHE)/debian.tar"; \
+	mmdebstrap --quiet --variant=apt --include=systemd-sysv,ca-certificates,init-system-helpers,procps \
+	  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' trixie $$t/debian.tar; \
+	mv -n $$t/debian.tar $(POWER_CACHE)/
+
 durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
 	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue
 	SLOW_TAPS=100 $(GO) test -count=1 -timeout 20m -v -run 'Slow' ./cmd/punchclock
@@ -172,7 +194,7 @@ lint: ## vet and staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 # What the tests use beside Go, from Debian. Nothing is installed that is there.
-NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog mmdebstrap:mmdebstrap apt-ftparchive:apt-utils gpg:gpg
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \

@@ -62,9 +62,12 @@ func bktParked(dest string) []byte   { return []byte("p/" + dest) }
 // Pi 5, and twelve more kilobytes written with each page.
 const PageSize = 4096
 
+// Format is the form in which the outbox is written. It grows when an older program
+// could not work with what is written, and such a program refuses the outbox then.
+const Format = 1
+
 const (
-	// segmentFormat changes when an older program could not work with the file.
-	segmentFormat = 1
+	segmentFormat = Format
 	segmentSuffix = ".db"
 	// hotMax records are kept in the hot bucket, and moved to the log between punches.
 	hotMax = 6

@@ -22,6 +22,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"punchclock/queue"
+	"punchclock/queue/roster"
 )
 
 // version is set by the linker.
@@ -107,6 +110,7 @@ func rootCommand(t *tool) *cobra.Command {
 	root.AddCommand(runCommand(t), statusCommand(t), punchesCommand(t), queueCommand(t), reconcileCommand(t), rosterCommand(t), candidatesCommand(t), badgeCommand(t), enrolCommand(t),
 		verifyCommand(t), recoverCommand(t), doctorCommand(t), adminCommand(t), configCommand(t), logsCommand(t), indicatorCommand(t), unitsCommand(t), updateCommand(t), versionCommand(t))
 	root.AddCommand(provisionCommand(t), flashCommand(t))
+	root.AddCommand(buildCommands(t)...)
 	asUsage(root)
 	return root
 }
@@ -144,12 +148,22 @@ func (t *tool) reporting(c *cobra.Command) *cobra.Command {
 	return c
 }
 
+// versionAnswer is what --json prints. By the formats a package that is about to be
+// put in this one's place knows whether it could read what this one has written.
+type versionAnswer struct {
+	Version      string `json:"version"`
+	Go           string `json:"go"`
+	Platform     string `json:"platform"`
+	OutboxFormat int    `json:"outbox_format"`
+	RosterFormat int    `json:"roster_format"`
+}
+
 func versionCommand(t *tool) *cobra.Command {
 	return t.reporting(&cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if t.json {
-				return t.printJSON(map[string]string{"version": version, "go": goVersion(), "platform": platform()})
+				return t.printJSON(versionAnswer{version, goVersion(), platform(), queue.Format, roster.Format})
 			}
 			_, err := fmt.Fprintf(t.stdout, "punchclock %s (%s, %s)\n", version, goVersion(), platform())
 			return err

@@ -278,7 +278,32 @@ func queueCommand(t *tool) *cobra.Command {
 	retry.Flags().StringVar(&dest, "destination", "", "only this `name`")
 	retry.Flags().StringVar(&id, "punch", "", "only this punch `id`")
 	retry.Flags().BoolVar(&wait, "wait", false, "wait until nothing is pending")
-	c.AddCommand(ls, retry, settleTimeCommand(t))
+	count := &cobra.Command{
+		Use: "count", Short: "Print how many deliveries are still due, all destinations together", Args: cobra.NoArgs,
+		Long: "Print how many deliveries are still due: punches that are pending or parked, at each destination.\n" +
+			"Where there is no destination, no punch has been delivered anywhere, and all of them are counted.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, cl, err := t.open(false)
+			if err != nil {
+				return err
+			}
+			defer cl.close()
+			var h holdings
+			if err := cl.getJSON(c.Context(), "/doctor", &h); err != nil {
+				return err
+			}
+			n := h.Punches
+			if len(h.Destinations) > 0 {
+				n = 0
+			}
+			for _, d := range h.Destinations {
+				n += d.Pending + uint64(d.Parked)
+			}
+			_, err = fmt.Fprintln(t.stdout, n)
+			return err
+		},
+	}
+	c.AddCommand(ls, count, retry, settleTimeCommand(t))
 	return c
 }
 

@@ -254,6 +254,9 @@ type stored struct {
 	Taken    []punch.Badge `json:"taken,omitempty"`
 }
 
+// Format is the form in which the roster is written; see [ErrNewer].
+const Format = form
+
 const form = 1
 
 var (
