@@ -120,12 +120,18 @@ func (d *demo) run(ctx context.Context) error {
 		return fmt.Errorf("write the clock's configuration: %w", err)
 	}
 
+	l, err := newLine(d.path(readerLink), "rdm6300")
+	if err != nil {
+		c.listener.Close()
+		return err
+	}
+
 	// The clouds stay until the clock has stopped, so that it stops in peace.
 	cloudCtx, stopClouds := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopClouds()
 	var g errgroup.Group
 	g.Go(func() error { return c.run(cloudCtx) })
-	err = withLine(ctx, d.path(readerLink), "rdm6300", func(ctx context.Context, l *line) error {
+	err = withCable(ctx, l, func(ctx context.Context) error {
 		return d.withClock(ctx, kiosk, func(ctx context.Context, exited <-chan struct{}) error {
 			desk := &desk{demo: d, clouds: c, kiosk: "http://" + kiosk, exited: exited,
 				reader: &reader{line: l, dialect: "rdm6300", people: people}}
@@ -370,7 +376,7 @@ func (k *desk) awaitReader(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	err = fmt.Errorf("the clock has not opened its reader %s within %v; see %s", k.reader.line.link, listenWithin, k.path(logFile))
+	err = fmt.Errorf("the clock has not opened its reader %s within %v; see %s", k.reader.line.name(), listenWithin, k.path(logFile))
 	if k.once {
 		return err
 	}

@@ -15,6 +15,9 @@ var dialects = []string{"rdm6300", "id12la", "idteck", "parallax", "raw4", "hex-
 // pn532 is a chip that is asked, at the end of the same kind of line.
 const pn532 = "pn532"
 
+// overWires is what goes over two wires: bits, as the characters 0 and 1.
+const overWires = "wiegand"
+
 // frame returns what a reader of a dialect sends for a badge.
 //
 // rdm6300 and id12la carry an em badge: STX, ten hexadecimal digits, two more of
@@ -23,6 +26,8 @@ const pn532 = "pn532"
 // four bytes of a UID and nothing else. pn532 is the chip's answer about a UID. hex-line and dec-line are a
 // line that ends in CR LF. dec-line writes an em badge the way it is printed on
 // most cards, the low 32 bits as ten digits; a badge of another medium is its value.
+// wiegand is 26, 34 or 37 bits (with a facility) for a w26, w34 or w37 badge, and the 26
+// that a reader of em badges makes of the low 24.
 func frame(dialect string, badge punch.Badge) ([]byte, error) {
 	value := badge.Value()
 	switch dialect {
@@ -81,7 +86,36 @@ func frame(dialect string, badge punch.Badge) ([]byte, error) {
 		}
 		return []byte(value + "\r\n"), nil
 	}
+	if dialect == overWires {
+		return wiegandBits(badge)
+	}
 	return nil, usagef("dialect %q: use %s", dialect, strings.Join(dialects, ", "))
+}
+
+// wiegandBits is a frame: even parity over its first half, facility, number, odd parity
+// over its second half. Of an odd number of bits the one in the middle is in both.
+func wiegandBits(badge punch.Badge) ([]byte, error) {
+	wrong := fmt.Errorf("badge %s: a reader with wires sends w26, w34, w37 and em badges, for example w26:123-45678", badge.Masked())
+	var facility, number uint64
+	widths, ok := map[string][2]int{"w26": {8, 16}, "w34": {16, 16}, "w37": {16, 19}}[badge.Medium()]
+	if badge.Medium() == "em" {
+		b, err := emBytes(overWires, badge)
+		if err != nil {
+			return nil, err
+		}
+		widths, ok = [2]int{8, 16}, true
+		facility, number = uint64(b[2]), uint64(b[3])<<8|uint64(b[4])
+	} else if n, err := fmt.Sscanf(badge.Value()+"\n", "%d-%d\n", &facility, &number); n != 2 || err != nil {
+		return nil, wrong
+	}
+	if !ok || facility>>widths[0] > 0 || number>>widths[1] > 0 {
+		return nil, wrong
+	}
+	bits := fmt.Sprintf("%0*b%0*b", widths[0], facility, widths[1], number)
+	half := (len(bits) + 1) / 2
+	even := strings.Count(bits[:half], "1") % 2
+	odd := 1 - strings.Count(bits[len(bits)-half:], "1")%2
+	return fmt.Appendf(nil, "%d%s%d", even, bits, odd), nil
 }
 
 func emBytes(dialect string, badge punch.Badge) ([]byte, error) {
@@ -102,6 +136,8 @@ func garbage(dialect string, good []byte) []byte {
 		b[len(b)-2] ^= 1
 	case "raw4":
 		b = b[:3]
+	case overWires:
+		b[len(b)-1] ^= 1 // of which the parity is
 	case "rdm6300", "id12la", "idteck":
 		if b[3] == '0' {
 			b[3] = '1'

@@ -2,8 +2,9 @@
 // badge reader that is a pseudo-terminal.
 //
 // Three verbs. "clouds" serves 104 and Feishu with their control page. "tap" is a
-// serial reader: a link that a punchclock opens as its port, and badges that are
-// tapped by key, by schedule or from a file. "demo" is both, with a punchclock
+// reader: a link that a punchclock opens as its port, a keyboard of the kernel's uinput
+// or two wires of its gpio-sim, and badges that are tapped by key, by schedule or from
+// a file. "demo" is clouds and a serial reader, with a punchclock
 // between them; it is what make run starts.
 //
 // Nothing here leaves the machine: an address that is not loopback is refused,

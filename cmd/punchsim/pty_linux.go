@@ -193,11 +193,16 @@ func (l *line) drainLocked() {
 	})
 }
 
+func (l *line) name() string { return l.link }
+
 var errNobody = errors.New("nobody listens on the port: the badge was not heard")
 
 // send writes bytes at the speed of 9600 baud, 8N1: one every 1.04 ms. It
-// returns when the last one is out.
+// returns when the last one is out. A chip at the far end is held a card to.
 func (l *line) send(b []byte) error {
+	if l.chip != nil {
+		return l.hold(b)
+	}
 	if !l.listening() {
 		return errNobody
 	}

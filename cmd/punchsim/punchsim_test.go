@@ -103,8 +103,34 @@ func TestFramesAreThoseOfTheDataSheets(t *testing.T) {
 	}
 }
 
+func TestWiegandFrames(t *testing.T) {
+	for badge, want := range map[punch.Badge]string{
+		"w26:123-45678":   "10111101110110010011011101",
+		"em:06007BB26E":   "10111101110110010011011101", // of which a reader with wires sends the low 24 bits
+		"w34:1-2":         "1000000000000000100000000000000100",
+		"w37:65535-1":     "",
+		"w26:256-1":       "no",
+		"w26:1":           "no",
+		"uid:DEADBEEF":    "no",
+		"w37:65536-1":     "no",
+		"em:06007BB26E00": "no",
+	} {
+		b, err := frame(overWires, badge)
+		if (err != nil) != (want == "no") || want != "" && err == nil && string(b) != want {
+			t.Errorf("%s: %s %v, want %s", badge, b, err, want)
+		}
+		if err != nil {
+			continue
+		}
+		half := (len(b) + 1) / 2
+		if strings.Count(string(b[:half]), "1")%2 != 0 || strings.Count(string(b[len(b)-half:]), "1")%2 != 1 {
+			t.Errorf("%s: the parities of %s", badge, b)
+		}
+	}
+}
+
 func TestGarbageIsNoBadge(t *testing.T) {
-	for _, d := range dialects {
+	for _, d := range append([]string{overWires}, dialects...) {
 		good, err := frame(d, (&reader{dialect: d}).unknown())
 		if err != nil {
 			t.Fatal(err)

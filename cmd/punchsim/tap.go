@@ -17,15 +17,21 @@ import (
 )
 
 func tapCmd(io std) *cobra.Command {
-	var port, dialect, file, roster string
+	var port, usb, chip, dialect, file, roster string
 	var cards []string
 	var every time.Duration
 	var stay bool
 	cmd := &cobra.Command{
-		Use:   "tap --port LINK",
-		Short: "Be a serial badge reader at the end of a pseudo-terminal",
-		Long: `Be a serial badge reader at the end of a pseudo-terminal. LINK is made and points
-to it; give it to punchclock as a reader's port. Badges are tapped by key on a
+		Use:   "tap --port LINK | --usb VENDOR:PRODUCT | --wires CHIP",
+		Short: "Be a badge reader: serial, a USB keyboard, or two Wiegand wires",
+		Long: `Be a badge reader. With --port a serial one at the end of a pseudo-terminal: LINK is
+made and points to it; give it to punchclock as a reader's port. With --usb one that
+types as a keyboard does, by the kernel's uinput: give punchclock's evdev reader the same
+usb = "VENDOR:PRODUCT". With --wires one with Wiegand wires, on GPIO17 (D0) and GPIO18
+(D1) of a chip that the kernel's gpio-sim makes: give punchclock's wiegand reader the same
+chip. Those two need root and the module. The chip stays when punchsim ends.
+
+Badges are tapped by key on a
 terminal (1-9 people, 0 an unknown badge, g a spoilt frame, u unplug or plug in,
 q quit), on a schedule with --every, or from a file with --file: one badge a line,
 and after it, if wanted, how long to wait before it, e.g. "em:0A1B2C3D01 500ms".
@@ -34,10 +40,20 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
-			case port == "":
-				return usagef("--port is missing: name the link to make, for example --port .run/reader")
+			case port == "" && usb == "" && chip == "":
+				return usagef("--port is missing: name the link to make, for example --port .run/reader; or use --usb or --wires")
+			case port != "" && usb != "" || port != "" && chip != "" || usb != "" && chip != "":
+				return usagef("a reader hangs on one cable: use one of --port, --usb and --wires")
+			case chip != "" && cmd.Flags().Changed("dialect"):
+				return usagef("--dialect is not for --wires: what goes over them is Wiegand")
+			case usb != "" && !cmd.Flags().Changed("dialect"):
+				dialect = "hex-line"
+			case usb != "" && dialect != "hex-line" && dialect != "dec-line":
+				return usagef("dialect %q: a USB reader types hex-line or dec-line", dialect)
 			case !slices.Contains(dialects, dialect):
 				return usagef("dialect %q: use %s", dialect, strings.Join(dialects, ", "))
+			}
+			switch {
 			case file != "" && every > 0:
 				return usagef("use --file or --every, not both")
 			case every < 0:
@@ -50,6 +66,9 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 			people, err := readPeople(roster)
 			if err != nil {
 				return err
+			}
+			if chip != "" {
+				dialect = overWires
 			}
 			r := &reader{dialect: dialect, people: people}
 			var plan []tapAt
@@ -83,8 +102,10 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 					return err
 				}
 			}
-			return withLine(cmd.Context(), port, dialect, func(ctx context.Context, l *line) error {
-				r.line = l
+			if r.line, err = newCable(port, usb, chip, dialect); err != nil {
+				return err
+			}
+			return withCable(cmd.Context(), r.line, func(ctx context.Context) error {
 				switch {
 				case plan == nil:
 					return tapByKey(ctx, io, r)
@@ -108,6 +129,8 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&port, "port", "", "`link` to make to the pseudo-terminal")
+	f.StringVar(&usb, "usb", "", "be a USB reader of this `vendor:product`, for example 08ff:0009")
+	f.StringVar(&chip, "wires", "", "be a Wiegand reader on a simulated `chip` of this label")
 	f.StringVar(&dialect, "dialect", "rdm6300", "what the reader speaks: "+strings.Join(dialects, ", "))
 	f.StringVar(&file, "file", "", "tap the badges of this `file`, then end")
 	f.BoolVar(&stay, "stay", false, "with --file: keep the port after the last badge, until interrupted")
@@ -117,22 +140,47 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 	return cmd
 }
 
-// withLine plugs a line in, keeps it while do runs, and takes it away.
-func withLine(ctx context.Context, link, dialect string, do func(context.Context, *line) error) error {
+// newCable plugs in what was asked for.
+func newCable(port, usb, chip, dialect string) (cable, error) {
+	var c cable
+	switch {
+	case port != "":
+		return newLine(port, dialect)
+	case usb != "":
+		k := &usbKeys{}
+		if n, err := fmt.Sscanf(usb+"\n", "%4x:%4x\n", &k.vendor, &k.product); n != 2 || err != nil {
+			return nil, usagef("--usb %q: write vendor and product in hexadecimal, for example 08ff:0009", usb)
+		}
+		c = k
+	default:
+		if strings.Trim(chip, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return nil, usagef("--wires %q: use small letters, digits and dashes, for example wall", chip)
+		}
+		c = &wires{label: chip}
+	}
+	return c, c.plug()
+}
+
+func newLine(link, dialect string) (cable, error) {
 	l, err := plugLine(link)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if dialect == pn532 {
 		l.chip = &nfc{}
 	}
+	return l, nil
+}
+
+// withCable keeps a cable while do runs, and takes it away.
+func withCable(ctx context.Context, l cable, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.run(ctx) })
 	g.Go(func() error {
 		defer cancel()
-		return do(ctx, l)
+		return do(ctx)
 	})
 	return errors.Join(g.Wait(), l.unplug())
 }
@@ -235,7 +283,7 @@ func tapByKey(ctx context.Context, io std, r *reader) error {
 		return fmt.Errorf("read single keys: %w", err)
 	}
 	defer restore()
-	fmt.Fprintf(io.out, "reader at %s (%s)\n%s", r.line.link, r.dialect, r.help())
+	fmt.Fprintf(io.out, "reader at %s (%s)\n%s", r.line.name(), r.dialect, r.help())
 	ctx, cancel := context.WithCancel(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	keys := make(chan byte)
@@ -264,7 +312,7 @@ func tapByKey(ctx context.Context, io std, r *reader) error {
 
 // reader is what a person at the desk does with a simulated reader.
 type reader struct {
-	line    *line
+	line    cable
 	dialect string
 	people  []person
 
@@ -289,7 +337,7 @@ func (r *reader) tap(badge punch.Badge) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.send(b); err != nil {
+	if err := r.line.send(b); err != nil {
 		if errors.Is(err, errNobody) {
 			r.settled = false
 		}
@@ -304,14 +352,6 @@ func (r *reader) unknown() punch.Badge {
 		return "uid:FEEDC0DE"
 	}
 	return unknownBadge
-}
-
-// send puts bytes on the line, or a card to the chip.
-func (r *reader) send(b []byte) error {
-	if r.line.chip != nil {
-		return r.line.hold(b)
-	}
-	return r.line.send(b)
 }
 
 func (r *reader) who(badge punch.Badge) string {
@@ -341,7 +381,7 @@ func (r *reader) key(k byte) (said string, quit bool, err error) {
 		if err != nil {
 			return "", false, err
 		}
-		return "sent a spoilt frame", false, r.send(garbage(r.dialect, b))
+		return "sent a spoilt frame", false, r.line.send(garbage(r.dialect, b))
 	case k == 'u':
 		if r.line.plugged() {
 			return "unplugged; u plugs it in again", false, r.line.unplug()

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holoplot/go-evdev"
+)
+
+// cable is what a simulated reader hangs on.
+type cable interface {
+	name() string
+	// send does what a tap does there, to its end; errNobody where nobody heard it.
+	send(b []byte) error
+	// listening says whether somebody hears it, as far as can be told.
+	listening() bool
+	waitListener(ctx context.Context) error
+	plug() error
+	unplug() error // may be repeated
+	plugged() bool
+	run(ctx context.Context) error // keeps it until ctx is done
+}
+
+// oneWay is a cable at whose end nothing tells who listens.
+type oneWay struct {
+	mu sync.Mutex
+	in bool // plugged in
+}
+
+func (o *oneWay) plugged() bool   { o.mu.Lock(); defer o.mu.Unlock(); return o.in }
+func (o *oneWay) listening() bool { return o.plugged() }
+
+func (o *oneWay) waitListener(ctx context.Context) error {
+	for !o.plugged() {
+		if err := sleep(ctx, pollLine); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *oneWay) run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// usbKeys is a USB reader that types, by the kernel's uinput.
+type usbKeys struct {
+	oneWay
+	vendor, product uint16
+	dev             *evdev.InputDevice
+}
+
+// keyPace is between two keys, as such readers have it: no person types so fast.
+const keyPace = 2 * time.Millisecond
+
+var keyCodes = func() map[byte]evdev.EvCode {
+	codes := map[byte]evdev.EvCode{'\n': evdev.KEY_ENTER, ',': evdev.KEY_COMMA, '?': evdev.KEY_SLASH}
+	for i, row := range map[evdev.EvCode]string{evdev.KEY_1: "1234567890", evdev.KEY_Q: "QWERTYUIOP", evdev.KEY_A: "ASDFGHJKL", evdev.KEY_Z: "ZXCVBNM"} {
+		for n := range len(row) {
+			codes[row[n]] = i + evdev.EvCode(n)
+		}
+	}
+	return codes
+}()
+
+func (k *usbKeys) name() string { return fmt.Sprintf("USB %04x:%04x", k.vendor, k.product) }
+
+func (k *usbKeys) plug() (err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.in {
+		return nil
+	}
+	var all []evdev.EvCode
+	for code := evdev.EvCode(evdev.KEY_ESC); code < evdev.KEY_F12; code++ { // all that a keyboard has, or it is not taken for one
+		all = append(all, code)
+	}
+	k.dev, err = evdev.CreateDevice("Simulated badge reader", evdev.InputID{BusType: evdev.BUS_USB, Vendor: k.vendor, Product: k.product, Version: 1},
+		map[evdev.EvType][]evdev.EvCode{evdev.EV_KEY: all})
+	if err != nil {
+		return fmt.Errorf("make a keyboard: %w; it needs root, and the kernel's module: modprobe uinput", err)
+	}
+	k.in = true
+	return nil
+}
+
+func (k *usbKeys) unplug() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.in {
+		return nil
+	}
+	k.in = false
+	return evdev.DestroyDevice(k.dev)
+}
+
+func (k *usbKeys) send(b []byte) error {
+	for _, c := range strings.ToUpper(string(b)) {
+		code, ok := keyCodes[byte(c)]
+		if !ok {
+			continue // the carriage return
+		}
+		k.mu.Lock()
+		if !k.in {
+			k.mu.Unlock()
+			return errNobody
+		}
+		var err error
+		for _, down := range []int32{1, 0} {
+			err = errors.Join(err, k.dev.WriteOne(&evdev.InputEvent{Type: evdev.EV_KEY, Code: code, Value: down}),
+				k.dev.WriteOne(&evdev.InputEvent{Type: evdev.EV_SYN, Code: evdev.SYN_REPORT}))
+		}
+		k.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("press a key: %w", err)
+		}
+		time.Sleep(keyPace)
+	}
+	return nil
+}
+
+// wires are the two of a Wiegand reader, lines 17 and 18 of a chip of the kernel's
+// gpio-sim. A chip that is there already is used, and none is ever taken away: kernels
+// before 6.10 do not survive that while a program has its lines.
+type wires struct {
+	oneWay
+	label string
+	pull  [2]*os.File
+}
+
+const (
+	gpioSim   = "/sys/kernel/config/gpio-sim"
+	firstWire = 17
+	simLines  = 28
+	bitPace   = 2 * time.Millisecond // of a slow reader: a desk's clock is no reader's
+)
+
+func (w *wires) name() string {
+	return fmt.Sprintf("GPIO%d (D0) and GPIO%d (D1) of the chip %s", firstWire, firstWire+1, w.label)
+}
+
+func (w *wires) plug() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pull[0] == nil {
+		if err := w.makeChip(); err != nil {
+			return fmt.Errorf("make a GPIO chip: %w; it needs root, the kernel's module: modprobe gpio-sim, and a kernel that has it", err)
+		}
+	}
+	w.in = true
+	return nil
+}
+
+func (w *wires) makeChip() error {
+	dir := filepath.Join(gpioSim, w.label)
+	bank := filepath.Join(dir, "bank0")
+	if _, err := os.Stat(bank); err != nil {
+		if err := os.MkdirAll(bank, 0o755); err != nil {
+			return err
+		}
+		for _, v := range [][2]string{{bank + "/num_lines", fmt.Sprint(simLines)}, {bank + "/label", w.label}, {dir + "/live", "1"}} {
+			if err := os.WriteFile(v[0], []byte(v[1]), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	device, err := os.ReadFile(dir + "/dev_name")
+	if err != nil {
+		return err
+	}
+	chip, err := os.ReadFile(bank + "/chip_name")
+	if err != nil {
+		return err
+	}
+	for i := range w.pull {
+		path := fmt.Sprintf("/sys/devices/platform/%s/%s/sim_gpio%d/pull", strings.TrimSpace(string(device)), strings.TrimSpace(string(chip)), firstWire+i)
+		if w.pull[i], err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
+			return err
+		}
+		if _, err := w.pull[i].WriteString("pull-up"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *wires) unplug() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.in = false
+	return nil
+}
+
+// send sends the frame's bits, '0' and '1'.
+func (w *wires) send(b []byte) error {
+	start := time.Now()
+	for i, c := range b {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * bitPace)))
+		if !w.plugged() {
+			return errNobody
+		}
+		for _, level := range []string{"pull-down", "pull-up"} {
+			if _, err := w.pull[c-'0'].WriteString(level); err != nil {
+				return fmt.Errorf("pull a wire: %w", err)
+			}
+		}
+	}
+	return nil
+}
