@@ -28,25 +28,29 @@ func TestTheSimulatedPN532IsReadByTheDriver(t *testing.T) {
 	}
 	out := make(chan device.Event, 8)
 	go func() { ended <- r.Run(ctx, out) }()
-	next := func(w device.What) device.Event {
+	heard := func(w device.What, within time.Duration) (device.Event, bool) {
 		t.Helper()
-		for {
+		for late := time.After(within); ; {
 			select {
 			case ev := <-out:
-				if ev.What == device.Fault && !ev.Try && w != device.Fault {
-					continue
-				}
-				if ev.What != w || w == device.Fault && !ev.Try {
-					if ev.What == device.Fault {
-						continue
-					}
+				switch {
+				case ev.What == w && (w != device.Fault || ev.Try):
+					return ev, true
+				case ev.What != device.Fault:
 					t.Fatalf("%+v, want %v", ev, w)
 				}
-				return ev
-			case <-time.After(5 * time.Second):
-				t.Fatalf("no %v", w)
+			case <-late:
+				return device.Event{}, false
 			}
 		}
+	}
+	next := func(w device.What) device.Event {
+		t.Helper()
+		ev, ok := heard(w, 10*time.Second)
+		if !ok {
+			t.Fatalf("no %v", w)
+		}
+		return ev
 	}
 	next(device.Up)
 	desk := &reader{line: l, dialect: pn532, people: []person{{number: "1", name: "a", badge: "uid:04A1B2C3D4E580"}}}
@@ -57,11 +61,17 @@ func TestTheSimulatedPN532IsReadByTheDriver(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	time.Sleep(time.Second)
-	if _, _, err := desk.key('g'); err != nil {
-		t.Error(err)
-	}
-	if ev := next(device.Fault); ev.Fault != device.FaultChecksum {
-		t.Errorf("%+v", ev)
+	// The person is asked to try again after three looks in a row, which on a busy
+	// machine are not all within the moment that a card stays.
+	for tries := 0; ; tries++ {
+		if _, _, err := desk.key('g'); err != nil {
+			t.Error(err)
+		}
+		if ev, ok := heard(device.Fault, 2*time.Second); ok && ev.Fault == device.FaultChecksum {
+			break
+		} else if ok || tries == 10 {
+			t.Fatalf("after %d spoilt cards: %+v", tries+1, ev)
+		}
 	}
 	time.Sleep(time.Second)
 	if _, _, err := desk.key('u'); err != nil {

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"periph.io/x/host/v3/sysfs"
-
 	"punchclock/device/devicetest"
 	"punchclock/ui"
 )
@@ -62,11 +60,12 @@ func TestKernelDisplayOnTheI2CControllerOfARaspberryPi(t *testing.T) {
 			address uint16
 		}{{"ssd1306", 0x3D}, {"sh1106", 0x3D}, {"hd44780", 0x3F}} { // nobody answers at the address before it
 			t.Run(tc.driver, func(t *testing.T) {
-				b, err := sysfs.NewI2C(1)
+				opened, err := openBus("/dev/i2c-1")
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer b.Close()
+				defer opened.Close()
+				b := opened.(wireBus).bus
 				if err := b.Tx(tc.address, make([]byte, 1+len(memory{})), nil); err != nil { // wipe it
 					t.Fatal(err)
 				}
