@@ -55,6 +55,7 @@ type config struct {
 	Indicator    indicatorConfig
 	Display      displayConfig
 	Logs         logsConfig
+	Support      supportConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
 	Destinations []destinationConfig
@@ -430,6 +431,7 @@ func parseConfigAnd(path string, data []byte, have inBuild, more func(root *sect
 	c.Indicator.read(root.table("indicator"))
 	c.Display.read(root.table("display"))
 	c.Logs.read(root.table("logs"), c)
+	c.Support.read(root.table("support"))
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
 	}
@@ -1772,6 +1774,8 @@ func (c *config) show(w io.Writer) error {
 	}
 	b.WriteString("\n[logs]\n")
 	c.Logs.show(set)
+	b.WriteString("\n[support]\n")
+	set("key", c.Support.Key)
 	for _, s := range c.Schedule {
 		b.WriteString("\n[[schedule]]\n")
 		set("from", fmt.Sprintf("%02d:%02d", s.From/60, s.From%60))
@@ -1977,6 +1981,9 @@ server = ""                         # "logs.example.com:20514"; "": 不送出 no
 # ca   = "logs-ca.pem"              # 收集端的根憑證 of whoever has signed the collector's certificate
 # cert = "logs-cert.pem"            # 本機憑證 this clock's own
 # key  = "logs-key.pem"             # 本機私鑰 and its key, a secret
+
+[support]
+key = ""                            # 遠端協助的公鑰 whoever helps from afar: their public key of age, age1…; punchclock support-bundle
 
 # 依時間預設類別，先符合者優先。 Default kind by local time, the first that matches wins.
 # in 上班 · out 下班 · go-out 外出 · return 外歸

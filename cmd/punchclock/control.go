@@ -64,6 +64,7 @@ func newControl(h *clockwork) *http.Server {
 	mux := a.routes()
 	mux.HandleFunc("POST /enrol", a.serveEnrol)
 	mux.HandleFunc("GET /status", h.serveStatus)
+	mux.Handle("GET /metrics", h.metrics.handler())
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
 	mux.HandleFunc("POST /roster/feishu-ids", h.serveFeishuIDs)
 	mux.HandleFunc("POST /badge/learn", h.serveLearn)

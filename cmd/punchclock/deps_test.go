@@ -71,6 +71,7 @@ var libraries = map[string][]string{
 	"github.com/pelletier/go-toml":        {"cmd/punchclock"},
 	"github.com/spf13/cobra":              {"cmd/punchclock", "cmd/punchsim"},
 	"github.com/prometheus/client_golang": {"cmd/punchclock"},
+	"filippo.io/age":                      {"cmd/punchclock"},
 	"github.com/coreos/go-systemd":        {"cmd/punchclock"},
 	"github.com/creack/pty":               {"cmd/punchsim"},
 	"rsc.io/qr":                           {"ui/web"},

@@ -336,7 +336,7 @@ func (c *config) destination(name string) destinationConfig {
 func (c *config) differs(o *config) (sections []string, another bool) {
 	mine, theirs := c.sections(), o.sections()
 	for _, s := range slices.Concat(mine.order, theirs.order) {
-		if s != "[[destination]]" && s != "[logs]" && mine.text[s] != theirs.text[s] && !slices.Contains(sections, s) {
+		if s != "[[destination]]" && s != "[logs]" && s != "[support]" && mine.text[s] != theirs.text[s] && !slices.Contains(sections, s) {
 			sections = append(sections, s)
 		}
 	}
