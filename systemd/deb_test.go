@@ -578,7 +578,7 @@ func testUpdates(t *testing.T, c *chroot, source, one, two string) {
 		if st := state(t); st.Phase != "trial" || c.installed() != "install ok installed 1.1.0" {
 			t.Fatalf("%+v, %s", st, c.installed())
 		}
-		if _, said := update(t); !strings.Contains(said, "under way") {
+		if a, said := update(t); a.Result != "under-way" {
 			t.Error(said)
 		}
 	})

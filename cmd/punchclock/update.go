@@ -208,7 +208,7 @@ func (g *gate) lock() (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-var errUnderWay = errors.New("an update is under way; look with: punchclock update status")
+var errUnderWay = errors.New("an update is under way; see: punchclock update status")
 
 // look finds out what is offered and whether it may be installed now. version is ""
 // where nothing newer is offered. again takes one that went back once more.
@@ -359,7 +359,7 @@ func thisInstallation() (installation, error) {
 
 // updateAnswer is what --json prints.
 type updateAnswer struct {
-	Result  string `json:"result"` // current, offered, begun, later, refused
+	Result  string `json:"result"` // current, offered, begun, under-way, later, refused
 	Running string `json:"running"`
 	Version string `json:"version,omitempty"` // offered
 	Reason  string `json:"reason,omitempty"`
@@ -384,6 +384,9 @@ func updateCommand(t *tool) *cobra.Command {
 				return err
 			}
 			release, err := g.lock()
+			if errors.Is(err, errUnderWay) {
+				return t.printUpdate(updateAnswer{Result: "under-way"})
+			}
 			if err != nil {
 				return err
 			}
@@ -394,10 +397,10 @@ func updateCommand(t *tool) *cobra.Command {
 					return perr
 				}
 			}
-			if err != nil || a.Result != "begun" {
+			if err != nil || a.Result != "begun" && a.Result != "under-way" {
 				return err
 			}
-			release() // the unit takes it over
+			release() // the unit takes it over, or over again
 			return carryOn(c.Context(), t.stderr)
 		},
 	})
@@ -450,7 +453,8 @@ func (g *gate) update(ctx context.Context, check, again bool) (a updateAnswer, e
 		return a, err
 	}
 	if st.Phase != "" {
-		return a, errUnderWay
+		a.Result = "under-way"
+		return a, nil
 	}
 	a.Running, a.Version, err = g.look(ctx, again)
 	var no *refusal
@@ -496,6 +500,8 @@ func (t *tool) printUpdate(a updateAnswer) error {
 		_, err = fmt.Fprintf(t.stdout, "%s runs; %s is offered, and could be installed now\n", a.Running, a.Version)
 	case "begun":
 		_, err = fmt.Fprintf(t.stdout, "%s is being installed in place of %s, on trial; see: punchclock update status\n", a.Version, a.Running)
+	case "under-way":
+		_, err = fmt.Fprintln(t.stdout, "an update is under way; see: punchclock update status")
 	case "later":
 		_, err = fmt.Fprintf(t.stdout, "not now: %s\n  -> %s\n", a.Detail, a.Remedy)
 	case "refused":
