@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,16 +200,54 @@ proxy_login_file = "proxy-login"
 			e.mu.Unlock()
 		}
 	}
-	for _, path := range []string{"/", "/api/status", "/metrics", "/status"} {
-		look(path, string(h.get(path)))
+	// Cards and names too, where nobody has asked for them.
+	personal := func(where, text string) {
+		look(where, text)
+		for _, p := range h.people {
+			for _, s := range []string{p.name, p.badge(), fmt.Sprintf("%X", p.card), fmt.Sprintf("%x", p.card)} {
+				if strings.Contains(text, s) {
+					t.Errorf("%q is in %s", s, where)
+				}
+			}
+		}
+	}
+	look("/", string(h.get("/"))) // shows the person who has just tapped
+	for _, path := range []string{"/api/status", "/metrics", "/status"} {
+		personal(path, string(h.get(path)))
+	}
+	bundle := filepath.Join(h.dir, "bundle.tar.gz")
+	for _, verb := range [][]string{{"doctor"}, {"doctor", "--json"}, {"status", "--json"}, {"support-bundle", "--plain", "--output", bundle}, {"doctor", "--html", filepath.Join(h.dir, "page.html")}} {
+		out, _ := h.run(append(verb, "--config", h.config)...)
+		personal("punchclock "+strings.Join(verb, " "), out)
+	}
+	for name, text := range opened(t, bundle, nil) {
+		personal("the bundle's "+name, text)
+	}
+	html, err := os.ReadFile(filepath.Join(h.dir, "page.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	personal("doctor's page", string(html))
+	for _, name := range []string{"cmdline", "environ"} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", h.cmd.Process.Pid, name))
+		if err != nil || len(b) < 10 {
+			t.Fatalf("%s: %d bytes, %v", name, len(b), err)
+		}
+		personal("/proc/"+name, string(b))
 	}
 	for _, verb := range [][]string{{"status"}, {"status", "--json"}, {"queue", "ls"}, {"queue", "ls", "--format", "csv"}, {"queue", "ls", "--json"}, {"punches", "export"},
 		{"reconcile", "--json"}, {"config", "show"}, {"config", "check"}, {"verify"}} {
 		out, _ := h.run(append(verb, "--config", h.config)...)
 		look("punchclock "+strings.Join(verb, " "), out)
 	}
-	h.stop()
-	look("the log", h.logged())
+	// SIGQUIT ends a Go program as a panic does, with all it has to say.
+	h.stopSSE()
+	h.cmd.Process.Signal(syscall.SIGQUIT)
+	<-h.exited
+	if !strings.Contains(h.logged(), "goroutine ") {
+		t.Error("the clock has crashed without a word")
+	}
+	personal("the log, and what a crash says", h.logged())
 	err = filepath.WalkDir(filepath.Join(h.dir, "state"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
