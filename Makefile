@@ -49,12 +49,14 @@ test: deps ## all that a change must pass
 test-ui: deps ## every screen in every language and size in a real browser, with a picture of each in bin/screens
 	@mkdir -p bin/screens
 	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens $(GO) test -count=1 -timeout 30m -run Browser ./ui/web
+	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens $(GO) test -count=1 -timeout 10m -run 'ToLookAt' ./ui/screen
 	$(GO) test -count=1 -timeout 10m -run 'PersonAtTheDoor' ./cmd/punchclock
 	@ls bin/screens | wc -l | xargs -I{} echo "{} pictures in bin/screens"
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
 	@echo "under emulation without the kill, crash and fault tests: an emulated program cannot start another"
 	GOARCH=arm GOARM=6 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-arm ./queue/... ./device ./device/evdev ./device/keypad ./device/mfrc522 ./device/pn532 ./device/serialport ./device/wiegand ./device/clock ./sync/token ./ui/text
+	GOARCH=arm GOARM=6 $(GO) test -short -run 'Structures|Golden|Turned|Sixteen|Fingers' -timeout 10m -exec qemu-arm ./ui/screen
 	GOARCH=arm64 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-aarch64 ./queue/... ./device ./device/evdev ./device/mfrc522 ./device/pn532 ./device/serialport ./sync/token
 
 cross: ## build for every board, stripped, and weigh

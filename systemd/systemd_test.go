@@ -143,7 +143,7 @@ func TestSysusersMakesTheUserAndEveryGroupOfTheUnit(t *testing.T) {
 			t.Errorf("the clock's user is not in the group %s", name)
 		}
 	}
-	for file, names := range map[string][]string{"passwd": {"punchclock"}, "group": {"punchclock", "dialout", "gpio", "i2c", "input", "spi"}} {
+	for file, names := range map[string][]string{"passwd": {"punchclock"}, "group": {"punchclock", "dialout", "gpio", "i2c", "input", "spi", "video"}} {
 		got, err := os.ReadFile(filepath.Join(root, "etc", file))
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,7 @@ type config struct {
 	Indicator    indicatorConfig
 	Display      displayConfig
 	Logs         logsConfig
+	Screen       screenConfig
 	Support      supportConfig
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
@@ -121,6 +122,12 @@ type displayConfig struct {
 	Bus           string
 	Address       int // 0 looks at the usual ones
 	Columns, Rows int // hd44780
+}
+
+// screenConfig names a display that the clock draws on by itself.
+type screenConfig struct {
+	Device string // "" is none; auto looks for one
+	Turn   int    // degrees, clockwise
 }
 
 // indicatorConfig names output pins; "" is not wired.
@@ -431,6 +438,7 @@ func parseConfigAnd(path string, data []byte, have inBuild, more func(root *sect
 	c.Indicator.read(root.table("indicator"))
 	c.Display.read(root.table("display"))
 	c.Logs.read(root.table("logs"), c)
+	c.Screen.read(root.table("screen"))
 	c.Support.read(root.table("support"))
 	for _, s := range root.tables("schedule") {
 		c.Schedule = append(c.Schedule, readSchedule(s))
@@ -676,7 +684,18 @@ func (v *displayConfig) read(s *section) {
 	s.done()
 }
 
+func (v *screenConfig) read(s *section) {
+	if s.text("device", &v.Device) && !screenForm.MatchString(v.Device) {
+		s.bad("device", fmt.Sprintf("device %q is no display", v.Device), `write "auto" to have one looked for, a path such as "/dev/dri/card0" or "/dev/fb0", or "" for none`)
+	}
+	if s.number("turn", &v.Turn, 0, 270) && v.Turn%90 != 0 {
+		s.bad("turn", fmt.Sprintf("a picture cannot be turned by %d degrees", v.Turn), "write 0, 90, 180 or 270")
+	}
+	s.done()
+}
+
 var (
+	screenForm   = regexp.MustCompile(`^(|auto|/dev/dri/card[0-9]{1,2}|/dev/fb[0-9]{1,2})$`)
 	busForm      = regexp.MustCompile(`^/dev/i2c-[0-9]{1,3}$`)
 	displaySizes = []string{"16x2", "20x4", "16x4", "20x2"}
 )
@@ -1774,6 +1793,11 @@ func (c *config) show(w io.Writer) error {
 	}
 	b.WriteString("\n[logs]\n")
 	c.Logs.show(set)
+	b.WriteString("\n[screen]\n")
+	set("device", c.Screen.Device)
+	if c.Screen.Device != "" {
+		set("turn", c.Screen.Turn)
+	}
 	b.WriteString("\n[support]\n")
 	set("key", c.Support.Key)
 	for _, s := range c.Schedule {
@@ -1981,6 +2005,10 @@ server = ""                         # "logs.example.com:20514"; "": 不送出 no
 # ca   = "logs-ca.pem"              # 收集端的根憑證 of whoever has signed the collector's certificate
 # cert = "logs-cert.pem"            # 本機憑證 this clock's own
 # key  = "logs-key.pem"             # 本機私鑰 and its key, a secret
+
+[screen]                            # 直接畫在螢幕上，不需瀏覽器 the door's screen without a browser, with touch
+device = ""                         # "auto", 或 or /dev/dri/card0, /dev/fb0; "" = 無 none
+turn   = 0                          # 順時針旋轉畫面 turns the picture clockwise: 0, 90, 180, 270
 
 [support]
 key = ""                            # 遠端協助的公鑰 whoever helps from afar: their public key of age, age1…; punchclock support-bundle

@@ -52,6 +52,7 @@ var rules = []rule{
 	{"ui/text", nil, "sentences need nothing"},
 	{"ui/indicator", []string{"ui", "periph.io/x/conn", "golang.org/x/sys"}, "lamps know cues, not punches; pins come through a door"},
 	{"ui/kiosk", []string{"device", "ui", "queue/punch"}, "the conversation is pure"},
+	{"ui/screen", []string{"ui", "ui/text", "rsc.io/qr", "golang.org/x/image", "golang.org/x/sys"}, "the door's screen knows screens, not punches; displays and touch come through its doors"},
 	{"ui/web", []string{"ui", "ui/text", "rsc.io/qr"}, "the page knows screens, not punches"},
 	{"ui/...", []string{"ui", "ui/text"}, "whoever shows knows screens, not punches"},
 
@@ -74,7 +75,7 @@ var libraries = map[string][]string{
 	"filippo.io/age":                      {"cmd/punchclock"},
 	"github.com/coreos/go-systemd":        {"cmd/punchclock"},
 	"github.com/creack/pty":               {"cmd/punchsim"},
-	"rsc.io/qr":                           {"ui/web"},
+	"rsc.io/qr":                           {"ui/screen", "ui/web"},
 	"golang.org/x/oauth2":                 {},               // compares expiry by the wall clock
 	"github.com/larksuite/oapi-sdk-go":    {},               // resends a refused token, does not build for 32-bit ARM
 	"golang.org/x/time":                   {},               // its bucket lets twice the ceiling through in one second

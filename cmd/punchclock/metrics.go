@@ -17,7 +17,7 @@ import (
 type metrics struct {
 	reg                   *prometheus.Registry
 	punches               *prometheus.CounterVec
-	commits, taps         prometheus.Histogram
+	commits, taps, frames prometheus.Histogram
 	calls, tokens, faults *prometheus.CounterVec
 	callSeconds           *prometheus.HistogramVec
 }
@@ -33,6 +33,8 @@ func newMetrics() *metrics {
 			Help: "How long a commit of punches took, syncs included.", Buckets: fine}),
 		taps: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "punchclock_tap_seconds",
 			Help: "From the last byte or edge of a card to its answer.", Buckets: fine}),
+		frames: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "punchclock_screen_seconds",
+			Help: "From an answer to its picture on the door's screen.", Buckets: fine}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "punchclock_destination_calls_total",
 			Help: "Calls to a destination, those for tokens included, by HTTP status or kind of failure."}, []string{"destination", "code"}),
 		callSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "punchclock_destination_seconds",
@@ -45,7 +47,7 @@ func newMetrics() *metrics {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "punchclock_build_info", Help: "1, with the version as a label."},
 		[]string{"version", "goversion"})
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.reg.MustRegister(m.punches, m.commits, m.taps, m.calls, m.callSeconds, m.tokens, m.faults, build,
+	m.reg.MustRegister(m.punches, m.commits, m.taps, m.frames, m.calls, m.callSeconds, m.tokens, m.faults, build,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -56,6 +58,7 @@ func (m *metrics) handler() http.Handler {
 
 func (m *metrics) commit(took time.Duration, _ int)    { m.commits.Observe(took.Seconds()) }
 func (m *metrics) tap(took time.Duration, _ ui.Result) { m.taps.Observe(took.Seconds()) }
+func (m *metrics) drawn(took time.Duration)            { m.frames.Observe(took.Seconds()) }
 func (m *metrics) token(dest, result string)           { m.tokens.WithLabelValues(dest, result).Inc() }
 func (m *metrics) result(r ui.Result)                  { m.punches.WithLabelValues(r.Outcome, r.Kind, r.Reader).Inc() }
 func (m *metrics) call(dest, code string, took time.Duration) {

@@ -36,6 +36,7 @@ import (
 	"punchclock/ui/indicator"
 	"punchclock/ui/kiosk"
 	"punchclock/ui/lcd"
+	"punchclock/ui/screen"
 	"punchclock/ui/text"
 	"punchclock/ui/web"
 )
@@ -158,7 +159,11 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	h.kiosk = h.newKiosk(face, small, lamp)
+	door, err := h.newDoorScreen(face)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	h.kiosk = h.newKiosk(face, small, door, lamp)
 	for _, d := range cfg.Destinations {
 		h.workers = append(h.workers, h.newWorker(d))
 	}
@@ -231,6 +236,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	}
 	if small != nil {
 		house.Go(func() error { return small.Run(rest) })
+	}
+	if door != nil {
+		house.Go(func() error { return door.Run(rest) })
 	}
 	for _, w := range h.workers {
 		house.Go(func() error { return w.Run(rest) })
@@ -342,7 +350,7 @@ func (c *config) destinationNames() (names []string) {
 	return names
 }
 
-func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, lamp *indicator.Indicator) *kiosk.Kiosk {
+func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, door *screen.Face, lamp *indicator.Indicator) *kiosk.Kiosk {
 	c := kiosk.Config{Location: h.cfg.Device.Timezone, DuplicateWindow: h.cfg.Kiosk.DuplicateWindow, KindTimeout: h.cfg.Kiosk.KindTimeout,
 		MaskNames: h.cfg.Kiosk.MaskNames, DefaultLanguage: h.cfg.Kiosk.Language}
 	for _, s := range h.cfg.Schedule {
@@ -364,6 +372,9 @@ func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, lamp *indicator.
 	}
 	if small != nil {
 		p.Displays = append(p.Displays, small)
+	}
+	if door != nil {
+		p.Displays = append(p.Displays, door)
 	}
 	if lamp != nil {
 		p.Sounders = append(p.Sounders, lamp)

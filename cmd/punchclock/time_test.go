@@ -558,7 +558,7 @@ func (w *world) start() {
 		x := c.newWorker(d)
 		c.workers = append(c.workers, x)
 	}
-	c.kiosk = c.newKiosk(nil, nil, nil)
+	c.kiosk = c.newKiosk(nil, nil, nil, nil)
 	w.events = make(chan device.Event)
 	ctx, cancel := context.WithCancel(t.Context())
 	var g errgroup.Group

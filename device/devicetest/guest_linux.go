@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,26 @@ type Machine struct {
 	// I2C are chips on that board's bus /dev/i2c-1, as QEMU names them:
 	// "ds1338,address=0x68".
 	I2C []string
+
+	// Screen is the size of a display, such as "800x480", with the modules "virtio-pci"
+	// and "virtio-gpu"; "" for none. Picture is called outside with what is on it, as a
+	// PNG, each time that the guest calls [TakePicture].
+	Screen  string
+	Picture func(t *testing.T, name string, png []byte)
+}
+
+// TakePicture has the outside of the guest look at the display, and returns when it has.
+func TakePicture(t *testing.T, name string) {
+	t.Helper()
+	console, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close()
+	fmt.Fprintf(console, "\n%s%s\n", pictureLine, name)
+	if _, err := console.Read(make([]byte, 16)); err != nil { // a line, when it is taken
+		t.Fatal(err)
+	}
 }
 
 // InKernel runs fn as part of a test on a kernel of its own: this very test
@@ -100,6 +121,8 @@ const (
 	inGuest  = "PUNCHCLOCK_IN_GUEST"
 	orders   = "/orders.json" // in the guest
 	exitLine = "the guest's tests ended with "
+
+	pictureLine = "the guest asks for a picture: "
 )
 
 // order is what the outside wants of the first process.
@@ -144,7 +167,23 @@ func (m Machine) run(t *testing.T, root string) error {
 	args = append(args, "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
 		"-kernel", kernels[0], "-initrd", initrd, "-append", "console="+console+",115200 loglevel=1 panic=-1 oops=panic")
 	cmd := exec.CommandContext(ctx, qemu, args...)
+	var camera monitor
+	if m.Screen != "" {
+		w, h, _ := strings.Cut(m.Screen, "x")
+		dir, err := os.MkdirTemp("", "guest") // t.TempDir may be too long for a socket's name
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		camera.dir = dir
+		defer camera.close()
+		cmd.Args = append(cmd.Args, "-device", "virtio-gpu-pci,xres="+w+",yres="+h, "-qmp", "unix:"+camera.socket()+",server=on,wait=off")
+	}
 	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
 	}
@@ -164,6 +203,16 @@ func (m Machine) run(t *testing.T, root string) error {
 			cancel() // it has nothing more to say, and a Raspberry Pi has no switch
 			break
 		}
+		if name, ok := strings.CutPrefix(line, pictureLine); ok {
+			png, err := camera.take()
+			if err != nil {
+				t.Errorf("picture %s: %v", name, err)
+			} else {
+				m.Picture(t, name, png)
+			}
+			fmt.Fprintln(in) // the guest goes on, or has ended
+			continue
+		}
 		fmt.Fprintln(t.Output(), line)
 	}
 	werr := cmd.Wait()
@@ -177,6 +226,62 @@ func (m Machine) run(t *testing.T, root string) error {
 		return fmt.Errorf("the guest was not done within %v", m.Within)
 	}
 	return fmt.Errorf("the guest ended before its test did: %w %s", errors.Join(werr, sc.Err()), said.String())
+}
+
+// monitor is the machine's monitor, which sees what is on its display.
+type monitor struct {
+	dir  string
+	conn net.Conn
+	in   *json.Decoder
+}
+
+func (m *monitor) socket() string { return filepath.Join(m.dir, "qmp") }
+
+// take returns what is on the display.
+func (m *monitor) take() ([]byte, error) {
+	if m.conn == nil {
+		var err error
+		if m.conn, err = net.Dial("unix", m.socket()); err != nil {
+			return nil, err
+		}
+		m.in = json.NewDecoder(m.conn)
+		if err := m.ask(`{"execute":"qmp_capabilities"}`); err != nil {
+			return nil, err
+		}
+	}
+	file := filepath.Join(m.dir, "picture.png")
+	if err := m.ask(fmt.Sprintf(`{"execute":"screendump","arguments":{"filename":%q,"format":"png"}}`, file)); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
+}
+
+// ask sends a command and waits until it is done.
+func (m *monitor) ask(command string) error {
+	if _, err := fmt.Fprintln(m.conn, command); err != nil {
+		return err
+	}
+	for {
+		var said struct {
+			Return json.RawMessage
+			Error  *struct{ Desc string }
+		}
+		if err := m.in.Decode(&said); err != nil {
+			return err
+		}
+		switch {
+		case said.Error != nil:
+			return errors.New(said.Error.Desc)
+		case said.Return != nil:
+			return nil
+		}
+	}
+}
+
+func (m *monitor) close() {
+	if m.conn != nil {
+		m.conn.Close()
+	}
 }
 
 // forRaspberryPi compiles the test program of this package, in whose folder tests run.

@@ -39,6 +39,16 @@ func loadFont() (*font, error) {
 	return parseFont(b)
 }
 
+// Dots returns what finds the picture of a character in the font of this program: 16 rows
+// of two bytes, the first dot in the highest bit, and 8 or 16 dots wide.
+func Dots() (find func(r rune) (rows []byte, width int, ok bool), err error) {
+	f, err := loadFont()
+	if err != nil {
+		return nil, err
+	}
+	return f.glyph, nil
+}
+
 func parseFont(b []byte) (*font, error) {
 	bad := errors.New("display: the font inside this program is damaged")
 	if len(b) < 4 {

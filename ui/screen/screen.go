@@ -276,12 +276,12 @@ func (f *Face) Run(ctx context.Context) error {
 
 	f.used = f.c.now()
 	for said := ""; ; {
-		began := f.c.now()
+		began := time.Now()
 		err := f.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if f.c.now().Sub(began) > 2*lookFor { // it has worked meanwhile
+		if time.Since(began) > 2*lookFor { // it has worked meanwhile
 			said = ""
 		}
 		if err.Error() != said {
@@ -405,13 +405,13 @@ func (f *Face) session(ctx context.Context) (err error) {
 	shown := light(255)                // nothing is
 	under := none                      // the ground that is on the display
 	var changes [groundsMost]time.Time // of it, oldest first
-	looked := f.c.now()                // when the display was last seen to be there
+	looked := time.Now()               // when the display was last seen to be there
 	cold := f.likely()
 	for {
 		f.mu.Lock()
 		s, since := f.screen, f.since
 		f.mu.Unlock()
-		now := f.c.now()
+		now, at := f.c.now(), time.Now()
 		v := f.view(s, now)
 		wait := now.Truncate(time.Second).Add(time.Second).Sub(now)
 		if f.light == dark {
@@ -423,12 +423,12 @@ func (f *Face) session(ctx context.Context) (err error) {
 				}
 				was, shown = nil, dark
 			}
-		} else if d := f.paint.layout(v, w, h); d.ground != under && under != none && now.Before(changes[0].Add(time.Second)) {
-			wait = min(wait, changes[0].Add(time.Second).Sub(now)) // it would flash
+		} else if d := f.paint.layout(v, w, h); d.ground != under && under != none && at.Before(changes[0].Add(time.Second)) {
+			wait = min(wait, changes[0].Add(time.Second).Sub(at)) // it would flash
 		} else {
 			if d.ground != under {
 				copy(changes[:], changes[1:])
-				changes[groundsMost-1], under = now, d.ground
+				changes[groundsMost-1], under = at, d.ground
 			}
 			dirty := changed(was, d.ops, c.bounds())
 			if shown != f.light {
@@ -453,8 +453,8 @@ func (f *Face) session(ctx context.Context) (err error) {
 				}
 			}
 		}
-		if now.Sub(looked) >= lookFor {
-			looked = now
+		if at.Sub(looked) >= lookFor {
+			looked = at
 			if err := out.there(); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,18 +38,24 @@ func DrawQR(text string) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// serveQR answers with the code that a technician scans: the address of the status
+// Code returns what the QR code that a technician scans holds: the address of the status
 // page where a phone can reach it, else the state itself, in plain words. Behind the
 // address stands the fingerprint of this machine's certificate: what is read off the
 // clock nobody in between can change.
-func (s *Server) serveQR(w http.ResponseWriter, r *http.Request) {
-	text := s.statusURL()
-	if text == "" {
-		text = s.stateInWords(r.Context())
-	} else if sum := s.fingerprint(); sum != "" {
-		text += "#sha256=" + strings.ReplaceAll(sum, ":", "")
+func (s *Server) Code(ctx context.Context) string {
+	url := s.statusURL()
+	if url == "" {
+		return s.stateInWords(ctx)
 	}
-	svg, err := DrawQR(text)
+	if sum := s.fingerprint(); sum != "" {
+		url += "#sha256=" + strings.ReplaceAll(sum, ":", "")
+	}
+	return url
+}
+
+// serveQR answers with the code that a technician scans.
+func (s *Server) serveQR(w http.ResponseWriter, r *http.Request) {
+	svg, err := DrawQR(s.Code(r.Context()))
 	if err != nil {
 		s.cfg.Log.Error("the QR code could not be drawn", "err", err)
 		refuse(w, http.StatusInternalServerError, "the QR code could not be drawn")

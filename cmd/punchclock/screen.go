@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"punchclock/sync/drain"
+	"punchclock/ui/lcd"
+	"punchclock/ui/screen"
+	"punchclock/ui/text"
+	"punchclock/ui/web"
+)
+
+// newDoorScreen builds the screen that is drawn without a browser, nil where there is
+// none. face may be nil: the screen has no QR code then.
+func (h *clockwork) newDoorScreen(face *web.Server) (*screen.Face, error) {
+	s := h.cfg.Screen
+	if s.Device == "" {
+		return nil, nil
+	}
+	c := screen.Config{Device: s.Device, Turn: s.Turn, Name: h.cfg.Device.Name, Language: h.cfg.Kiosk.Language, Location: h.cfg.Device.Timezone,
+		Backend: doorBackend{backend{h}}, Status: h.doorStatus, Rows: h.doorRows, Drawn: h.metrics.drawn, Logger: h.log}
+	if s.Device == "auto" {
+		c.Device = ""
+	}
+	c.Night.From, c.Night.To = h.cfg.Kiosk.Night[0], h.cfg.Kiosk.Night[1]
+	if face != nil {
+		c.Code = func() string { return face.Code(context.Background()) }
+	}
+	// Read when the first character comes that no outline is there for.
+	find := sync.OnceValue(func() func(rune) ([]byte, int, bool) {
+		find, err := lcd.Dots()
+		if err != nil {
+			h.log.Error("some characters of names are boxes on the screen", "err", err)
+			return func(rune) ([]byte, int, bool) { return nil, 0, false }
+		}
+		return find
+	})
+	c.Dots = func(r rune) ([]byte, int, bool) { return find()(r) }
+	return screen.New(c)
+}
+
+// doorBackend answers fingers on the screen as backend answers the page.
+type doorBackend struct{ backend }
+
+func (b doorBackend) PIN(ctx context.Context, number, pin string) (refused bool, wait time.Duration, err error) {
+	_, err = b.backend.PIN(ctx, number, pin)
+	var tries *web.TooManyTries
+	switch {
+	case errors.Is(err, web.ErrWrongPIN):
+		return true, 0, nil
+	case errors.As(err, &tries):
+		return false, tries.Wait, nil
+	}
+	return false, 0, err
+}
+
+func (b doorBackend) Correct(ctx context.Context, id, kind string) (late bool, err error) {
+	_, err = b.backend.Correct(ctx, id, kind)
+	if errors.Is(err, web.ErrNotCorrectable) {
+		return true, nil
+	}
+	return false, err
+}
+
+// doorStatus is the line at the foot of the screen: the destination that is furthest
+// behind tells how many punches have not arrived everywhere.
+func (h *clockwork) doorStatus() screen.Status {
+	b := h.outbox.Stats()
+	s := screen.Status{Ready: h.lastReady() == nil, Destinations: len(h.workers), Mended: h.outbox.Incident() != "", SpaceLow: b.Free < b.Total/5}
+	away := 0
+	for _, w := range h.workers {
+		d := b.Destinations[w.cfg().Name]
+		s.Pending, s.Oldest = max(s.Pending, int(d.Pending)), max(s.Oldest, d.Oldest)
+		s.Parked += d.Parked
+		switch w.status().State {
+		case drain.OK:
+		case drain.Retrying:
+			away++
+		default:
+			s.Stuck = true
+		}
+	}
+	s.Offline = away > 0 && away == len(h.workers)
+	return s
+}
+
+// doorRows is the state for a technician who stands at the screen.
+func (h *clockwork) doorRows() []screen.Row {
+	c, s := text.For(h.cfg.Kiosk.Language), h.status()
+	mark := func(fine, waits bool) string {
+		switch {
+		case fine:
+			return "ok"
+		case waits:
+			return "wait"
+		}
+		return "stuck"
+	}
+	store := screen.Row{Mark: mark(s.Outbox.Ready && s.Outbox.Incident == "" && !s.Outbox.LowSpace, false), Name: c.Say(text.StatusStorage), State: c.Say(text.StatusReady)}
+	switch {
+	case !s.Outbox.Ready:
+		store.State, store.Note = c.Say(text.NotReady), s.Outbox.Problem
+	case s.Outbox.Incident != "":
+		store.State, store.Note = c.Say(text.Mended), s.Outbox.Incident
+	case s.Outbox.LowSpace:
+		store.State = c.Say(text.SpaceLow)
+	}
+	rows := []screen.Row{{Mark: mark(s.Clock.State == "synced", true), Name: c.Say(text.StatusClock), State: c.Clock(s.Clock.State)}, store}
+	for _, d := range s.Destinations {
+		row := screen.Row{Mark: mark(d.State == drain.OK && d.Parked == 0, d.State == drain.Retrying && d.Parked == 0), Name: d.Name, State: c.Destination(d.State),
+			Note: c.Pending(int(d.Pending), time.Duration(d.OldestUnsentSeconds*float64(time.Second)))}
+		if d.Parked > 0 {
+			row.Note += " · " + c.Parked(d.Parked)
+		}
+		rows = append(rows, row)
+	}
+	for _, r := range s.Readers {
+		rows = append(rows, screen.Row{Mark: mark(r.State == "ok", false), Name: r.Name, State: c.Reader(r.State)})
+	}
+	return rows
+}
