@@ -30,8 +30,7 @@ const (
 	right
 )
 
-// op is one thing to draw. What it draws lies within r. Ops are values: two that are
-// equal look alike.
+// op is one thing to draw. Ops are values: two that are equal look alike.
 type op struct {
 	what    what
 	r       image.Rectangle
@@ -43,6 +42,14 @@ type op struct {
 	hans    bool
 	align   uint8
 	through bool // struck through
+}
+
+// reach is where an op draws: within r, but for the hooks and marks of letters.
+func (o *op) reach() image.Rectangle {
+	if o.what != write {
+		return o.r
+	}
+	return image.Rect(o.r.Min.X-o.n/8-1, o.r.Min.Y-o.n/16-1, o.r.Max.X+o.n/8+1, o.r.Max.Y+o.n/16+1)
 }
 
 // canvas is a picture, one word a dot, from the upper left.
@@ -110,7 +117,7 @@ func (p *painter) paint(c *canvas, ops []op, clip image.Rectangle) {
 	clip = clip.Intersect(c.bounds())
 	for i := range ops {
 		o := &ops[i]
-		at := o.r.Intersect(clip)
+		at := o.reach().Intersect(clip)
 		if at.Empty() {
 			continue
 		}
@@ -196,8 +203,13 @@ func (p *painter) lay(c *canvas, m *mask, x, y int, colour rgb, clip image.Recta
 	}
 }
 
-// baseline is where the glyphs stand whose middle is in the middle of r.
-func baseline(r image.Rectangle, px int) int { return (r.Min.Y+r.Max.Y)/2 + px*37/100 }
+// baseline is where the glyphs of a text stand so that it has equal room above and below.
+func baseline(r image.Rectangle, px int, s string) int {
+	if lead(s) > 120 {
+		return (r.Min.Y+r.Max.Y)/2 + px*40/100
+	}
+	return (r.Min.Y+r.Max.Y)/2 + px*36/100
+}
 
 // start is where a line that is w wide begins.
 func start(o *op, w int) int {
@@ -218,9 +230,9 @@ func (p *painter) glyphs(o *op, each func(m *mask, x, y int)) (from, to int) {
 	p.line, w = p.shape(o.s, o.style(), p.line[:0])
 	px := float32(o.n) / em
 	w = (w*o.n + em - 1) / em
-	x, y := start(o, w), baseline(o.r, o.n)
+	x, y := start(o, w), baseline(o.r, o.n, o.s)
 	for _, g := range p.line {
-		if m := p.glyph(maskKey{r: g.r, px: o.n, bold: o.bold, hans: o.hans}); m.w > 0 {
+		if m := p.glyph(maskKey{r: g.r, px: o.n, bold: o.bold, hans: o.hans, dots: g.dots}); m.w > 0 {
 			each(m, x+int(math.Round(float64(g.dx*px))), y-int(math.Round(float64(g.dy*px))))
 		}
 	}
@@ -230,7 +242,7 @@ func (p *painter) glyphs(o *op, each func(m *mask, x, y int)) (from, to int) {
 func (p *painter) write(c *canvas, o *op, clip image.Rectangle) {
 	from, to := p.glyphs(o, func(m *mask, x, y int) { p.lay(c, m, x, y, o.colour, clip) })
 	if o.through {
-		y := baseline(o.r, o.n) - o.n*37/100
+		y := baseline(o.r, o.n, o.s) - o.n*34/100
 		thick := max(o.n/14, 2)
 		p.fill(c, &op{colour: o.colour, r: image.Rect(from, y, to, y+thick)}, image.Rect(from, y, to, y+thick).Intersect(clip))
 	}
@@ -293,6 +305,11 @@ func (p *painter) glyph(k maskKey) *mask {
 		return m
 	}
 	o, ok := p.find(k.r, k.bold, k.hans)
+	if k.dots {
+		if d := p.dotsOf(k.r); d.dots != nil {
+			o = d
+		}
+	}
 	switch {
 	case !ok && unicode.IsPrint(k.r) && k.r != ' ':
 		o = outline{path: box}
@@ -384,7 +401,7 @@ func changed(was, is []op, whole image.Rectangle) []image.Rectangle {
 		if was[i] == is[i] {
 			continue
 		}
-		r := was[i].r.Union(is[i].r)
+		r := was[i].reach().Union(is[i].reach())
 		for j := 0; j < len(dirty); j++ { // grow until nothing overlaps
 			if dirty[j].Overlaps(r) {
 				r = r.Union(dirty[j])

@@ -2,7 +2,6 @@ package screen
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	_ "embed"
 	"encoding/binary"
@@ -12,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"unicode"
 
 	"golang.org/x/image/font/sfnt"
 	"golang.org/x/image/math/fixed"
@@ -41,15 +41,18 @@ type outline struct {
 	dots    []byte // instead of path: 16 rows of 16 dots, two bytes a row
 }
 
+// glyphs finds a character in a font file. It is a func and no type of the library's: what
+// reflection can reach of that would stay in the program, tables of forty codings with it.
+type glyphs func(rune) (outline, bool)
+
 // fonts finds the outline of a character: in this program, else in a font file of the
 // machine, else as coarse dots. It is used by one goroutine at a time.
 type fonts struct {
 	keys    []uint32
 	index   []byte // behind the number of glyphs
 	paths   []byte
-	system  [2]*sfnt.Font // regular and bold; nil where there is none
-	from    string        // the regular file's name
-	buf     sfnt.Buffer
+	system  [2]glyphs          // regular and bold; nil where there is none
+	from    string             // the regular file's name
 	learned map[uint32]outline // of the machine's font, and dots; an empty one for none
 	dots    func(rune) (rows []byte, width int, ok bool)
 }
@@ -90,12 +93,15 @@ func parseFonts(b []byte) (*fonts, error) {
 	return f, nil
 }
 
-// SystemFonts are the font files that names are drawn with, the first that is there:
-// regular, bold, and the names of the faces within them for Taiwan and for China.
-var systemFonts = []struct{ regular, bold, tw, cn string }{
-	{"/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "/usr/share/fonts/opentype/noto/NotoSansCJK-Bold.ttc", "Noto Sans CJK TC", "Noto Sans CJK SC"},
-	{"/usr/share/fonts/truetype/wqy/wqy-microhei.ttc", "", "WenQuanYi Micro Hei", "WenQuanYi Micro Hei"},
-	{"/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf", "", "Droid Sans Fallback", "Droid Sans Fallback"},
+// systemFonts are the font files that names are drawn with, the first that is there:
+// regular, bold, and which of the fonts in them is for Taiwan and which for China.
+var systemFonts = []struct {
+	regular, bold string
+	tw, cn        int
+}{
+	{"/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "/usr/share/fonts/opentype/noto/NotoSansCJK-Bold.ttc", 3, 2},
+	{"/usr/share/fonts/truetype/wqy/wqy-microhei.ttc", "", 0, 0},
+	{"/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf", "", 0, 0},
 }
 
 // FontFile returns the font file of this machine that has every common Chinese
@@ -113,19 +119,19 @@ func FontFile() string {
 // it is needed. The files stay open.
 func (f *fonts) openSystem(hans bool) error {
 	for _, s := range systemFonts {
-		name := s.tw
+		at := s.tw
 		if hans {
-			name = s.cn
+			at = s.cn
 		}
-		regular, err := openFace(s.regular, name)
+		regular, err := openFace(s.regular, at)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("font %s: %w; install it again", s.regular, err)
 		}
-		f.system, f.from = [2]*sfnt.Font{regular, regular}, s.regular
-		if bold, err := openFace(s.bold, name+" Bold"); err == nil {
+		f.system, f.from = [2]glyphs{regular, regular}, s.regular
+		if bold, err := openFace(s.bold, at); err == nil {
 			f.system[1] = bold
 		}
 		return nil
@@ -133,36 +139,29 @@ func (f *fonts) openSystem(hans bool) error {
 	return nil
 }
 
-// openFace opens a font of a file, by its full name, else the first.
-func openFace(path, name string) (*sfnt.Font, error) {
+// openFace opens a font of a file, which may hold several.
+func openFace(path string, at int) (glyphs, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	c, err := sfnt.ParseCollectionReaderAt(file)
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	f, err := pick(c, name)
-	if err != nil {
-		file.Close()
-	}
-	return f, err
-}
-
-// pick returns a font of a collection, by its full name, else the first.
-func pick(c *sfnt.Collection, name string) (*sfnt.Font, error) {
-	for i := range c.NumFonts() {
-		f, err := c.Font(i)
-		if err != nil {
-			return nil, err
-		}
-		if n, err := f.Name(nil, sfnt.NameIDFull); err == nil && n == name {
-			return f, nil
+	if err == nil {
+		var f *sfnt.Font
+		if f, err = c.Font(min(at, c.NumFonts()-1)); err == nil {
+			buf := new(sfnt.Buffer)
+			return func(r rune) (outline, bool) {
+				g, err := f.GlyphIndex(buf, r)
+				if err != nil || g == 0 {
+					return outline{}, false
+				}
+				o, err := readOutline(f, buf, g)
+				return o, err == nil
+			}, nil
 		}
 	}
-	return c.Font(0)
+	file.Close()
+	return nil, err
 }
 
 // find returns the glyph of a character; ok is false for one that nothing here can draw.
@@ -206,19 +205,29 @@ func (f *fonts) own(key uint32) (outline, bool) {
 	return outline{advance: int(binary.BigEndian.Uint16(e[4:])), path: f.paths[from:binary.BigEndian.Uint32(e[6:])]}, true
 }
 
-// learn asks the machine's font, then the dots.
+// learn asks the machine's font, the other weight, then the dots.
 func (f *fonts) learn(r rune, bold bool) outline {
 	face := f.system[0]
 	if bold {
 		face = f.system[1]
 	}
 	if face != nil {
-		if g, err := face.GlyphIndex(&f.buf, r); err == nil && g != 0 {
-			if o, err := readOutline(face, &f.buf, g); err == nil {
-				return o
-			}
+		if o, ok := face(r); ok {
+			return o
 		}
 	}
+	other := uint32(r)
+	if !bold {
+		other |= boldKey
+	}
+	if o, ok := f.own(other); ok {
+		return o
+	}
+	return f.dotsOf(r)
+}
+
+// dotsOf is a character as coarse dots, nothing for one that there are none of.
+func (f *fonts) dotsOf(r rune) outline {
 	if f.dots != nil {
 		if rows, width, ok := f.dots(r); ok {
 			return outline{advance: width * em / 16, dots: rows}
@@ -227,7 +236,8 @@ func (f *fonts) learn(r rune, bold bool) outline {
 	return outline{}
 }
 
-// readOutline takes a glyph out of a font file, in thousandths of the em.
+// readOutline takes a glyph out of a font file, in thousandths of the em, to two of them:
+// that is a fifth of a dot in the largest letter.
 func readOutline(face *sfnt.Font, buf *sfnt.Buffer, g sfnt.GlyphIndex) (outline, error) {
 	segments, err := face.LoadGlyph(buf, g, fixed.I(em), nil)
 	if err != nil {
@@ -238,7 +248,7 @@ func readOutline(face *sfnt.Font, buf *sfnt.Buffer, g sfnt.GlyphIndex) (outline,
 	for _, s := range segments {
 		o.path = append(o.path, byte(s.Op))
 		for _, p := range s.Args[:pointsOf(byte(s.Op))] {
-			px, py := p.X.Round(), -p.Y.Round()
+			px, py := p.X.Round()&^1, -p.Y.Round()&^1
 			o.path = binary.AppendVarint(o.path, int64(px-x))
 			o.path = binary.AppendVarint(o.path, int64(py-y))
 			x, y = px, py
@@ -298,6 +308,7 @@ type placed struct {
 func (f *fonts) shape(s string, st style, to []placed) ([]placed, int) {
 	x := 0
 	var base, above rune // of the cluster
+	coarse := false
 	runes := []rune(s)
 	for i, r := range runes {
 		p := placed{r: r, dx: float32(x)}
@@ -319,11 +330,15 @@ func (f *fonts) shape(s string, st style, to []placed) ([]placed, int) {
 			}
 		}
 		to = append(to, p)
-		if o, ok := f.find(r, st.bold, st.hans); ok {
-			x += o.advance
-		} else {
-			x += em * 9 / 10
+		o, ok := f.find(r, st.bold, st.hans)
+		if !ok {
+			o.advance = em * 9 / 10
 		}
+		x += o.advance
+		coarse = coarse || o.dots != nil
+	}
+	for i := range to { // one name, one hand
+		to[i].dots = coarse && unicode.Is(unicode.Han, to[i].r)
 	}
 	return to, x
 }
@@ -354,12 +369,4 @@ func (f *fonts) has(s string) bool {
 		}
 	}
 	return true
-}
-
-// order of the entries while the font is made.
-func byKey(a, b madeGlyph) int { return cmp.Compare(a.key, b.key) }
-
-type madeGlyph struct {
-	key uint32
-	outline
 }

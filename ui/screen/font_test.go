@@ -2,11 +2,13 @@ package screen
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/binary"
 	"flag"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/image/font/sfnt"
@@ -23,8 +25,17 @@ const (
 	hanFont   = "/usr/share/fonts/opentype/noto/NotoSansCJK-"
 )
 
-// alphabet is every character that the font has to have.
-func alphabet() []rune {
+// plainOnly are the beginnings of the keys of what is written in the regular weight and
+// never in the bold one; both are what both do.
+var (
+	plainOnly = []string{"greet.", "idle.sent", "idle.pending", "idle.parked", "online", "offline", "space.low", "outbox.mended", "status.", "for.", "weekday.", "date.",
+		"mine.wait", "mine.today", "delivery.", "pin.number", "pin.password"}
+	both = []string{"outcome.stored", "outcome.corrected", "outcome.duplicate", "mine.superseded", "status.title", "status.ready", "status.clock", "status.storage"}
+)
+
+// alphabet is every character that the font has to have in a weight. A character that is
+// met in the other weight all the same has that one's form.
+func alphabet(bold bool) []rune {
 	set := map[rune]bool{}
 	span := func(from, to rune) {
 		for r := from; r <= to; r++ {
@@ -32,17 +43,27 @@ func alphabet() []rune {
 		}
 	}
 	span(0x20, 0x7E)     // ASCII
-	span(0xA1, 0x17F)    // western and central European names
-	span(0x1EA0, 0x1EF9) // Vietnamese
 	span(0x0E01, 0x0E3A) // Thai
 	span(0x0E40, 0x0E5B)
-	for _, r := range "ƠơƯư\u0300\u0301\u0302\u0303\u0306\u0309\u031B\u0323‘’“”–—…•○●▲■▶✓⚠，。、：；！？（）「」％＋－" {
+	for _, r := range "‘’“”–—…•○●▲■▶✓⚠·，。、：；！？（）「」％＋－" {
 		set[r] = true
 	}
+	if bold { // names
+		span(0xA1, 0x17F)    // western and central European
+		span(0x1EA0, 0x1EF9) // Vietnamese
+		for _, r := range "ƠơƯư\u0300\u0301\u0302\u0303\u0306\u0309\u031B\u0323" {
+			set[r] = true
+		}
+	}
+	begins := func(k text.Key, with []string) bool {
+		return slices.ContainsFunc(with, func(w string) bool { return strings.HasPrefix(string(k), w) })
+	}
 	for _, tag := range text.Languages() {
-		for _, s := range text.For(tag).Words() {
-			for _, r := range s {
-				set[r] = true
+		for k, s := range text.For(tag).Words() {
+			if begins(k, both) || begins(k, plainOnly) != bold {
+				for _, r := range s {
+					set[r] = true
+				}
 			}
 		}
 	}
@@ -54,6 +75,7 @@ func alphabet() []rune {
 	return all
 }
 
+// face opens a font of a file, by its full name, else the first.
 func face(t *testing.T, path, name string) *sfnt.Font {
 	t.Helper()
 	file, err := os.ReadFile(path)
@@ -64,11 +86,22 @@ func face(t *testing.T, path, name string) *sfnt.Font {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := pick(c, name)
-	if err != nil {
-		t.Fatal(err)
+	for i := range c.NumFonts() {
+		f, err := c.Font(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := f.Name(nil, sfnt.NameIDFull); err == nil && (n == name || c.NumFonts() == 1) {
+			return f
+		}
 	}
-	return f
+	t.Fatalf("%s holds no font %s", path, name)
+	return nil
+}
+
+type madeGlyph struct {
+	key uint32
+	outline
 }
 
 func makeFont(t *testing.T) []byte {
@@ -81,9 +114,9 @@ func makeFont(t *testing.T) []byte {
 		tc := face(t, hanFont+w.file+".ttc", "Noto Sans CJK TC"+w.name)
 		sc := face(t, hanFont+w.file+".ttc", "Noto Sans CJK SC"+w.name)
 		faces := []*sfnt.Font{face(t, latinFont+w.file+".ttf", "Noto Sans"+w.name), face(t, thaiFont+w.file+".ttf", "Noto Sans Thai"+w.name), tc}
-		for _, r := range alphabet() {
+		for _, r := range alphabet(w.key != 0) {
 			for _, f := range faces {
-				if r == '·' || r == '…' && f != tc { // between words, in the middle of the line
+				if r == '…' && f != tc {
 					continue
 				}
 				g, err := f.GlyphIndex(&buf, r)
@@ -114,7 +147,7 @@ func makeFont(t *testing.T) []byte {
 			}
 		}
 	}
-	slices.SortFunc(all, byKey)
+	slices.SortFunc(all, func(a, b madeGlyph) int { return cmp.Compare(a.key, b.key) })
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(all)))
 	end := 0
 	for _, g := range all {

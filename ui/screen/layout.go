@@ -361,9 +361,9 @@ func (d *drawing) clock(r image.Rectangle, px int, align uint8) {
 	}
 	d.ops = append(d.ops, op{what: write, r: image.Rect(x, r.Min.Y, x+w, r.Max.Y), colour: white, n: px, s: hours, bold: true})
 	// The seconds stand on the line that the hours stand on.
-	foot := baseline(r, px)
+	foot := baseline(r, px, hours)
 	h := small.px * 8 / 10
-	middle := foot - small.px*37/100
+	middle := foot - small.px*36/100
 	x += w + px/16
 	d.ops = append(d.ops, op{what: write, r: image.Rect(x, middle-h/2, x+ws, middle+h/2), colour: soft, n: small.px, s: seconds})
 }
@@ -767,7 +767,7 @@ func (d *drawing) numberAndPIN() {
 	r.Max.X -= 2 * d.gap
 	if d.upright {
 		keys = d.size.Inset(d.gap)
-		r = cutTop(&keys, keys.Dy()*30/100)
+		r = cutTop(&keys, keys.Dy()*28/100)
 		side := cutBottom(&keys, d.touch)
 		cutBottom(&keys, d.gap)
 		d.padSide(side)

@@ -3,7 +3,6 @@ package screen
 import (
 	"image"
 	"image/color"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +24,7 @@ func scenes(tag string) map[string]view {
 		if s.Readers == nil {
 			s.Readers = readers
 		}
-		return view{screen: s, now: now, words: c, name: "台北總部一樓", status: st, code: "http://192.168.1.20:8080/status"}
+		return view{screen: s, now: now, words: c, name: "員工管理", status: st, code: "http://192.168.1.20:8080/status"}
 	}
 	result := func(r ui.Result) view {
 		r.Time, r.Language = now, tag
@@ -42,23 +41,23 @@ func scenes(tag string) map[string]view {
 		"idle-down": idle(ui.Screen{Kind: "in", Why: "schedule", Clock: "holdover", Readers: []ui.Reader{{Name: "front", State: "down"}}},
 			Status{Ready: true, Destinations: 2, Pending: 4711, Oldest: 400 * time.Hour, Offline: true, Parked: 12, Mended: true, SpaceLow: true, Stuck: true}),
 		"idle-not-ready": idle(ui.Screen{Kind: "in", Why: "schedule", Clock: "synced"}, Status{Destinations: 2}),
-		"stored":         result(ui.Result{Outcome: "stored", Kind: "in", Employee: "000123", Name: "王小明", Clock: "synced"}),
+		"stored":         result(ui.Result{Outcome: "stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 		"stored-out":     result(ui.Result{Outcome: "stored", Kind: "out", Employee: "000123", Name: "Nguyễn Thị Phương", Clock: "synced"}),
 		"stored-go-out":  result(ui.Result{Outcome: "stored", Kind: "go-out", Employee: "000123", Name: "สมชาย น้ำใส", Clock: "synced"}),
 		"stored-return":  result(ui.Result{Outcome: "stored", Kind: "return", Employee: "000123", Name: "Maria Consolacion Dela Cruz-Villanueva", Clock: "synced"}),
-		"stored-unset":   result(ui.Result{Outcome: "stored", Kind: "in", Employee: "000123", Name: "王小明", Clock: "unset"}),
-		"corrected":      result(ui.Result{Outcome: "stored", Kind: "out", Employee: "000123", Name: "王○明", Clock: "synced", Supersedes: "x-000000000041"}),
-		"duplicate":      result(ui.Result{Outcome: "duplicate", Kind: "in", Employee: "000123", Name: "王小明", Clock: "synced"}),
+		"stored-unset":   result(ui.Result{Outcome: "stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "unset"}),
+		"corrected":      result(ui.Result{Outcome: "stored", Kind: "out", Employee: "000123", Name: "張○正", Clock: "synced", Supersedes: "x-000000000041"}),
+		"duplicate":      result(ui.Result{Outcome: "duplicate", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 		"unknown":        result(ui.Result{Outcome: "unknown_badge", Kind: "in", Clock: "synced"}),
 		"misread":        result(ui.Result{Outcome: "misread", Clock: "synced"}),
-		"not-stored":     result(ui.Result{Outcome: "not_stored", Kind: "in", Employee: "000123", Name: "王小明", Clock: "synced"}),
+		"not-stored":     result(ui.Result{Outcome: "not_stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 	}
 	for _, reason := range []string{"random", "two", "learned", "pin", "tries"} {
 		all["misread-"+reason] = result(ui.Result{Outcome: "misread", Reason: reason, Clock: "synced"})
 	}
-	mine := result(ui.Result{Outcome: "duplicate", Kind: "in", Employee: "000123", Name: "王小明", Clock: "synced"})
+	mine := result(ui.Result{Outcome: "duplicate", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"})
 	places := func(a, b string) []ui.Place { return []ui.Place{{Name: "104", State: a}, {Name: "feishu", State: b}} }
-	m := &ui.Mine{Employee: "000123", Name: "王小明", Language: tag, Until: now.Add(9 * time.Second)}
+	m := &ui.Mine{Employee: "000123", Name: "張文正", Language: tag, Until: now.Add(9 * time.Second)}
 	wait := *m
 	mine.screen.Mine = &wait
 	all["mine-wait"] = mine
@@ -117,5 +116,3 @@ func (c *canvas) image() *image.RGBA {
 	}
 	return img
 }
-
-func fileName(parts ...string) string { return strings.Join(parts, "_") + ".png" }
