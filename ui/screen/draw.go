@@ -7,7 +7,6 @@ import (
 	"slices"
 	"unicode"
 
-	"golang.org/x/image/vector"
 	"rsc.io/qr"
 )
 
@@ -102,7 +101,7 @@ type painter struct {
 	*fonts
 	masks  map[maskKey]*mask
 	bytes  int // of masks
-	raster vector.Rasterizer
+	raster raster
 	line   []placed
 	fits   map[fitKey]fitted
 	codes  map[string]*qr.Code
@@ -328,7 +327,7 @@ func (p *painter) glyph(k maskKey) *mask {
 	}
 	m := &mask{left: int(math.Floor(float64(float32(x0) * s))), top: int(math.Floor(float64(float32(-y1) * s)))}
 	m.w, m.h = int(math.Ceil(float64(float32(x1)*s)))-m.left, int(math.Ceil(float64(float32(-y0)*s)))-m.top
-	p.raster.Reset(m.w, m.h)
+	p.raster.reset(m.w, m.h)
 	at := func(q [2]int) (x, y float32) {
 		return float32(q[0])*s - float32(m.left), -float32(q[1])*s - float32(m.top)
 	}
@@ -338,26 +337,17 @@ func (p *painter) glyph(k maskKey) *mask {
 		cx, cy := at(pt[2])
 		switch op {
 		case 0:
-			p.raster.ClosePath()
-			p.raster.MoveTo(ax, ay)
+			p.raster.moveTo(ax, ay)
 		case 1:
-			p.raster.LineTo(ax, ay)
+			p.raster.lineTo(ax, ay)
 		case 2:
-			p.raster.QuadTo(ax, ay, bx, by)
+			p.raster.quadTo(ax, ay, bx, by)
 		case 3:
-			p.raster.CubeTo(ax, ay, bx, by, cx, cy)
+			p.raster.cubeTo(ax, ay, bx, by, cx, cy)
 		}
 	})
-	p.raster.ClosePath()
-	return p.keep(k, p.rastered(m))
-}
-
-// rastered fills a mask with what was drawn for it.
-func (p *painter) rastered(m *mask) *mask {
-	m.a = make([]byte, m.w*m.h)
-	to := image.Alpha{Pix: m.a, Stride: m.w, Rect: image.Rect(0, 0, m.w, m.h)}
-	p.raster.Draw(&to, to.Rect, image.Opaque, image.Point{})
-	return m
+	m.a = p.raster.mask()
+	return p.keep(k, m)
 }
 
 // dotted enlarges a picture of 16 rows of dots, with the corners smoothed.

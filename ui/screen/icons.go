@@ -50,14 +50,15 @@ func (p *painter) icon(name string, px int) *mask {
 	}
 	m := &mask{w: px, h: px}
 	s := float64(px) / 100
-	p.raster.Reset(px, px)
+	p.raster.reset(px, px)
 	for _, st := range icons[name] {
 		r := st.width / 2 * s
 		for i := 0; i+3 < len(st.points); i += 2 {
 			p.capsule(st.points[i]*s, st.points[i+1]*s, st.points[i+2]*s, st.points[i+3]*s, r)
 		}
 	}
-	return p.keep(k, p.rastered(m))
+	m.a = p.raster.mask()
+	return p.keep(k, m)
 }
 
 // capsule draws a piece of a line with round ends. All of them turn the same way, so
@@ -72,10 +73,9 @@ func (p *painter) capsule(x0, y0, x1, y1, r float64) {
 		}
 		px, py := float32(x+r*math.Cos(t)), float32(y+r*math.Sin(t))
 		if i == 0 {
-			p.raster.MoveTo(px, py)
+			p.raster.moveTo(px, py)
 		} else {
-			p.raster.LineTo(px, py)
+			p.raster.lineTo(px, py)
 		}
 	}
-	p.raster.ClosePath()
 }
