@@ -99,6 +99,9 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:5:7: bus "i2c1" is no I²C bus; write for example "/dev/i2c-1"`,
 			`f:6:11: display.address = 153 is out of range; write a number from 0 to 119`,
 			`f:7:8: size "40x2" is not known; did you mean "20x2"?`}},
+		{"screens", top + "[screen]\ndevice = \"hdmi\"\nturn = 45\n", []string{
+			`f:4:10: device "hdmi" is no display; write "auto" to have one looked for, a path such as "/dev/dri/card0" or "/dev/fb0", or "" for none`,
+			`f:5:8: a picture cannot be turned by 45 degrees; write 0, 90, 180 or 270`}},
 		{"a size for dots", top + "[display]\ndriver = \"ssd1306\"\nsize = \"20x4\"\n", []string{
 			`f:5:8: size is for an hd44780; leave it out: the others have 128x64 dots`}},
 		{"candidates without a company", top + "[candidates]\nclient_id = \"x\"\nclient_secret_file = \"s\"\nflag = \"all\"\ncalls_per_second = 4\n", []string{

@@ -24,6 +24,7 @@ import (
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
 	"punchclock/sync/token"
+	"punchclock/ui/screen"
 )
 
 // What doctor looks at beside the machine: outbox, roster, far sides, readers, lamps,
@@ -482,6 +483,9 @@ func (p *patient) readerChecks() (all []check) {
 func (p *patient) readerDevice(r readerConfig) (path string, f sight) {
 	path = r.Port
 	remedy := "plug it in; if it is, look for its name: ls -l /dev/serial/by-id /dev/input/by-id; dmesg | tail"
+	if r.Driver == "screen" {
+		remedy = "check the display's cable and supply; on a Pi, dtoverlay=vc4-kms-v3d belongs in /boot/firmware/config.txt"
+	}
 	for prefix, overlay := range map[string]string{"/dev/spidev": "dtparam=spi=on", "/dev/i2c-": "dtparam=i2c_arm=on"} {
 		if strings.HasPrefix(path, prefix) {
 			remedy = "switch the bus on with " + overlay + " in /boot/firmware/config.txt, and restart the board"
@@ -718,6 +722,12 @@ func (p *patient) pageChecks() (all []check) {
 			check{id: "display.device", title: "device", run: func(context.Context) sight { _, f := p.readerDevice(bus); return f }},
 			check{id: "display.access", parent: "display.device", title: "access", run: func(context.Context) sight { return p.readerAccess(bus) }})
 	}
+	if p.cfg.Screen.Device != "" {
+		all = append(all,
+			check{id: "screen.device", title: "device", run: func(context.Context) sight { _, f := p.readerDevice(p.screen()); return f }},
+			check{id: "screen.access", parent: "screen.device", title: "access", run: func(context.Context) sight { return p.readerAccess(p.screen()) }},
+			check{id: "screen.fonts", title: "fonts", run: p.screenFonts})
+	}
 	if p.cfg.Kiosk.Listen == "" {
 		return all
 	}
@@ -728,6 +738,30 @@ func (p *patient) pageChecks() (all []check) {
 		}
 	}
 	return all
+}
+
+// screen is the display that the clock draws on, as a reader is looked at.
+func (p *patient) screen() readerConfig {
+	s := readerConfig{Name: "screen", Driver: "screen", Port: p.cfg.Screen.Device}
+	if s.Port != "auto" {
+		return s
+	}
+	for _, path := range []string{"/dev/dri/card0", "/dev/dri/card1", "/dev/dri/card2", "/dev/fb0"} {
+		if _, err := p.node(path); !errors.Is(err, fs.ErrNotExist) {
+			s.Port = path
+			return s
+		}
+	}
+	s.Port = "/dev/dri/card0" // to be named as what is missing
+	return s
+}
+
+// screenFonts tells whether any name can be written well.
+func (p *patient) screenFonts(context.Context) sight {
+	if path := screen.FontFile(); path != "" {
+		return ok("names from %s", path)
+	}
+	return warn("apt-get install fonts-noto-cjk, or fonts-wqy-microhei on a small card", "Chinese names are written in coarse dots")
 }
 
 func (p *patient) pageAnswers(ctx context.Context) sight {

@@ -595,6 +595,10 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a display", "[display]\ndriver = \"ssd1306\"\n", func(b *bench) {
 			b.devices["/dev/i2c-1"] = node{mode: fs.ModeDevice | fs.ModeCharDevice | 0o660, gid: 30, real: "/dev/i2c-1"}
 		}, "display.access", isOK, "the account punchclock may open it", "", 0},
+		{"a screen without a display", "[screen]\ndevice = \"auto\"\n", func(*bench) {}, "screen.device", isFailed, "/dev/dri/card0 is not there", "vc4-kms-v3d", 4},
+		{"a screen", "[screen]\ndevice = \"auto\"\n", func(b *bench) {
+			b.devices["/dev/dri/card1"] = node{mode: fs.ModeDevice | fs.ModeCharDevice | 0o660, gid: 30, real: "/dev/dri/card1"}
+		}, "screen.access", isOK, "the account punchclock may open it", "", 0},
 		{"a Wiegand reader's lines", "[[reader]]\nname = \"gate\"\ndriver = \"wiegand\"\nd0 = \"GPIO22\"\nd1 = \"GPIO23\"\n", func(b *bench) { b.taken(23, "spi0 CS1") }, "gpio.lines", isFailed, `GPIO23 (reader gate) by "spi0 CS1"`, "overlay", 1},
 		{"no font for Thai", "", func(b *bench) {
 			b.holds.Roster.Languages = []string{"th", "en"}

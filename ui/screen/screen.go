@@ -399,7 +399,6 @@ func (f *Face) session(ctx context.Context) (err error) {
 	if f.c.Turn%180 == 90 {
 		w, h = h, w
 	}
-	f.c.Logger.Info("screen is on", "display", out.name(), "size", fmt.Sprintf("%dx%d", w, h), "names_from", or(f.paint.from, "coarse dots"))
 	c := newCanvas(w, h)
 	var was []op                       // what is on the display
 	shown := light(255)                // nothing is
@@ -444,6 +443,9 @@ func (f *Face) session(ctx context.Context) (err error) {
 				if err := out.blank(false); err != nil {
 					return err
 				}
+			}
+			if was == nil && shown > dark {
+				f.c.Logger.Info("screen is on", "display", out.name(), "size", fmt.Sprintf("%dx%d", w, h), "names_from", or(f.paint.from, "coarse dots"))
 			}
 			was, shown, f.targets = d.ops, f.light, d.targets
 			if v.result != nil && v.result == s.Result && v.result != f.drawn {
