@@ -143,15 +143,15 @@ func (c *chroot) installed() string {
 	return out
 }
 
-// put copies a package into it.
+// put copies a package into it, to where a start does not empty it.
 func (c *chroot) put(file string) string {
 	c.t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.write("/tmp/"+filepath.Base(file), string(b), 0o644)
-	return "/tmp/" + filepath.Base(file)
+	c.write("/srv/"+filepath.Base(file), string(b), 0o644)
+	return "/srv/" + filepath.Base(file)
 }
 
 // repack makes another package of one: its control file, its scripts or its files
@@ -392,6 +392,12 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 			}
 		}
 	})
+	t.Run("under a systemd that runs", func(t *testing.T) {
+		if !full {
+			t.Skip("boots a machine: make test-deb FORM=full")
+		}
+		testRunning(t, newChroot(t, base), one, two)
+	})
 	t.Run("a purge of a clock that owes nothing leaves nothing", func(t *testing.T) {
 		c := c.of(t)
 		c.run("dpkg", "-i", c.put(one))
@@ -402,6 +408,67 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 			t.Error("something was left")
 		}
 	})
+}
+
+// probeUnit runs the script below once the machine is up.
+const probeUnit = `[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /root/probe.sh
+StandardOutput=file:/root/said
+StandardError=file:/root/said
+[Install]
+WantedBy=multi-user.target
+`
+
+const probeScript = `export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+is() { systemctl is-active punchclock; }
+dpkg -i /srv/punchclock_1.0.0_amd64.deb
+echo "without a configuration: $(is)"
+mv /root/punchclock.toml /etc/punchclock/
+systemctl restart punchclock
+first=$(systemctl show -p MainPID --value punchclock)
+echo "with one: $(is)"
+dpkg -i /srv/punchclock_1.1.0_amd64.deb
+second=$(systemctl show -p MainPID --value punchclock)
+[ "$first" = "$second" ] || echo "upgraded: another process, $(is)"
+systemctl stop punchclock
+dpkg -i /srv/punchclock_1.0.0_amd64.deb
+echo "stopped by hand: $(is)"
+systemctl start punchclock
+dpkg -P punchclock
+echo "purged: $(is)"
+systemctl poweroff --force
+`
+
+// testRunning boots the Debian, with systemd as its first process, and has a script
+// install, upgrade, downgrade and purge there.
+func testRunning(t *testing.T, c *chroot, one, two string) {
+	nspawn, err := exec.LookPath("systemd-nspawn")
+	if err != nil {
+		t.Skip("systemd-nspawn is not installed; on Debian: apt-get install systemd-container")
+	}
+	c.put(one)
+	c.put(two)
+	c.write("/root/punchclock.toml", strings.Replace(debConfig, `driver = "stdin"`, "driver = \"serial\"\nport = \"/dev/ttyUSB0\"", 1), 0o644)
+	c.write("/root/probe.sh", probeScript, 0o755)
+	c.write("/etc/systemd/system/probe.service", probeUnit, 0o644)
+	c.run("systemctl", "enable", "probe.service")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	// script, because nspawn -b wants a terminal.
+	cmd := exec.CommandContext(ctx, "script", "-qfec", nspawn+" -q -b --register=no --keep-unit --private-network -D "+c.root, filepath.Join(t.TempDir(), "console"))
+	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+	console, err := cmd.CombinedOutput()
+	said, serr := os.ReadFile(c.path("/root/said"))
+	if err != nil || serr != nil {
+		t.Fatalf("%v, %v\n%s", err, serr, console)
+	}
+	wantWords(t, string(said), "without a configuration: inactive", "it has no configuration", "with one: active", "upgraded: another process, active", "stopped by hand: inactive", "purged: inactive")
+	if c.exists("/var/lib/punchclock") {
+		t.Error("the purge has left the state of a clock that owed nothing")
+	}
 }
 
 // answer is what punchclock update --json says.
