@@ -89,6 +89,8 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("POST /badge/block", a.serveBlock(a.blockCard))
 	mux.HandleFunc("POST /badge/unblock", a.serveBlock(a.unblockCard))
 	mux.HandleFunc("GET /people", a.serveFind)
+	mux.HandleFunc("GET /person", a.servePerson)
+	mux.HandleFunc("POST /people/forget", a.serveForget)
 	mux.HandleFunc("GET /enrol/master", a.serveMasters)
 	mux.HandleFunc("POST /enrol/master", a.serveSetMaster)
 	mux.HandleFunc("GET /candidates", a.serveCandidates)

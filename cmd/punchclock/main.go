@@ -107,7 +107,7 @@ func rootCommand(t *tool) *cobra.Command {
 	root.SetVersionTemplate("punchclock {{.Version}}\n")
 	root.PersistentFlags().StringVar(&t.configPath, "config", defaultConfigPath, "the configuration `file`")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.AddCommand(runCommand(t), statusCommand(t), punchesCommand(t), queueCommand(t), reconcileCommand(t), rosterCommand(t), candidatesCommand(t), badgeCommand(t), enrolCommand(t),
+	root.AddCommand(runCommand(t), statusCommand(t), punchesCommand(t), queueCommand(t), reconcileCommand(t), rosterCommand(t), candidatesCommand(t), badgeCommand(t), enrolCommand(t), peopleCommand(t),
 		verifyCommand(t), recoverCommand(t), doctorCommand(t), adminCommand(t), configCommand(t), logsCommand(t), bundleCommand(t), indicatorCommand(t), unitsCommand(t), updateCommand(t), versionCommand(t))
 	root.AddCommand(provisionCommand(t), flashCommand(t))
 	root.AddCommand(buildCommands(t)...)

@@ -182,14 +182,17 @@ func parseDay(s string, loc *time.Location, end bool) (time.Time, error) {
 
 func punchesCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{Use: "punches", Short: "The archive of punches"}
-	var format, since, until, employee, output string
+	var format, since, until, employee, on, output string
 	export := &cobra.Command{
 		Use: "export", Short: "Write punches with their hashes and deliveries, oldest first", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if format != "jsonl" && format != "csv" {
-				return usage("format %q: use jsonl or csv", format)
+			switch {
+			case format != "jsonl" && format != "csv" && format != "pdf":
+				return usage("format %q: use jsonl, csv or pdf", format)
+			case format == "pdf" && employee == "":
+				return usage("a PDF is one person's own copy: say whose with --employee 000123")
 			}
-			_, cl, err := t.open(false)
+			cfg, cl, err := t.open(false)
 			if err != nil {
 				return err
 			}
@@ -205,13 +208,19 @@ func punchesCommand(t *tool) *cobra.Command {
 				return err
 			}
 			defer body.Close()
-			return t.toOutput(output, func(w io.Writer) error { return t.export(c.Context(), body, format, w) })
+			return t.toOutput(output, func(w io.Writer) error {
+				if format == "pdf" {
+					return t.exportCopy(c.Context(), cfg, cl, employee, on, body, w)
+				}
+				return t.export(c.Context(), body, format, w)
+			})
 		},
 	}
-	export.Flags().StringVar(&format, "format", "jsonl", "jsonl or csv")
+	export.Flags().StringVar(&format, "format", "jsonl", "jsonl, csv, or pdf: one person's own copy")
 	export.Flags().StringVar(&since, "since", "", "from this `day` or moment on")
 	export.Flags().StringVar(&until, "until", "", "up to and with this `day`, or before this moment")
 	export.Flags().StringVar(&employee, "employee", "", "only this employee `number`")
+	export.Flags().StringVar(&on, "on", "", "with pdf: whoever had the number on this `day`")
 	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
 	t.reporting(export) // JSON is what it writes anyway
 	c.AddCommand(export)
