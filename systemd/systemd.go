@@ -2,7 +2,8 @@
 // service unit, its user, and a rule for GPIO lines; and, for a screen that is a
 // browser, a unit for that, its user and its policy; and, for a card that is a computer's
 // own, a unit that takes its configuration in, and one that shows what is wrong with it;
-// and, for the logs, a unit that sends them to a collector. They are in the binary, so
+// and, for the logs, a unit that sends them to a collector; and, for whoever watches many clocks, rules
+// for Prometheus and a dashboard for Grafana. They are in the binary, so
 // that what is installed fits the program: punchclock units prints them. Each file says at
 // its top where it goes, and beside each line why; of the policy, which is JSON, its
 // unit says so.
@@ -15,7 +16,7 @@ import (
 
 //go:embed punchclock.service punchclock.sysusers 60-punchclock.rules
 //go:embed punchclock-provision.service punchclock-setup.service
-//go:embed punchclock-logs.service
+//go:embed punchclock-logs.service punchclock-alerts.yml punchclock-dashboard.json
 //go:embed punchclock-kiosk.service punchclock-kiosk.sysusers punchclock-kiosk.json
 var files embed.FS
 

@@ -158,7 +158,7 @@ func TestSysusersMakesTheUserAndEveryGroupOfTheUnit(t *testing.T) {
 
 func TestEveryFileSaysWhereItGoes(t *testing.T) {
 	entries, err := fs.ReadDir(Files(), ".")
-	if err != nil || len(entries) != 9 {
+	if err != nil || len(entries) != 11 {
 		t.Fatalf("%v %v", entries, err)
 	}
 	for _, e := range entries {

@@ -79,10 +79,13 @@ func (m *metrics) count(in <-chan device.Event, out chan<- device.Event, hear fu
 }
 
 // watch adds what is read at the moment of the scrape.
-func (m *metrics) watch(h *clockwork) { m.reg.MustRegister(&picture{h}) }
+func (m *metrics) watch(h *clockwork) { m.reg.MustRegister(&picture{h: h}) }
 
 // picture turns the status into gauges.
-type picture struct{ h *clockwork }
+type picture struct {
+	h       *clockwork
+	traffic trafficWatch
+}
 
 var (
 	descPending = prometheus.NewDesc("punchclock_outbox_pending", "Punches still to be settled at a destination.", []string{"destination"}, nil)
@@ -100,10 +103,17 @@ var (
 	descFree    = prometheus.NewDesc("punchclock_disk_free_bytes", "Free space of the outbox's file system.", nil, nil)
 	descBehind  = prometheus.NewDesc("punchclock_outbox_mirror_behind", "Punches that are not in the second copy yet.", nil, nil)
 	descReady   = prometheus.NewDesc("punchclock_ready", "1 while a punch could be stored.", nil, nil)
+	descHour    = prometheus.NewDesc("punchclock_reader_hour_punches", "Punches of the last whole hour.", []string{"reader"}, nil)
+	descUsual   = prometheus.NewDesc("punchclock_reader_usual_hour_punches", "The fewest punches in that hour of that weekday, in the four weeks before; 0 while two are not known.", []string{"reader"}, nil)
+	descOneCard = prometheus.NewDesc("punchclock_reader_one_card_hour_punches", "The most punches by one card in the last whole hour.", []string{"reader"}, nil)
+	descRunway  = prometheus.NewDesc("punchclock_outbox_runway_days", "For how many days there is space at this site's rate.", nil, nil)
+	descWritten = prometheus.NewDesc("punchclock_disk_written_bytes_total", "Bytes written to the disk or card of the outbox since the machine's start, whoever wrote them.", nil, nil)
 )
 
+var pictureDescs = []*prometheus.Desc{descPending, descParked, descOldest, descChecked, descMissing, descDoubled, descLast, descReader, descBound, descSkew, descBytes, descMended, descFree, descBehind, descReady, descHour, descUsual, descOneCard, descRunway, descWritten}
+
 func (p *picture) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPending, descParked, descOldest, descChecked, descMissing, descDoubled, descLast, descReader, descBound, descSkew, descBytes, descMended, descFree, descBehind, descReady} {
+	for _, d := range pictureDescs {
 		c <- d
 	}
 }
@@ -144,4 +154,16 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 	gauge(descFree, float64(s.Outbox.FreeBytes))
 	gauge(descBehind, float64(s.Outbox.Mirror.Behind))
 	gauge(descReady, yes(s.Outbox.Ready))
+	t := p.traffic.get(p.h)
+	for reader, r := range t.readers {
+		gauge(descHour, float64(r.hour), reader)
+		gauge(descUsual, float64(r.usual), reader)
+		gauge(descOneCard, float64(r.oneCard), reader)
+	}
+	if days, known := t.runwayDays(s.Outbox, int64(p.h.cfg.Outbox.ReserveMB)<<20); known {
+		gauge(descRunway, days)
+	}
+	if n, known := diskWritten(p.h.cfg.Device.StateDir); known {
+		c <- prometheus.MustNewConstMetric(descWritten, prometheus.CounterValue, n)
+	}
 }
