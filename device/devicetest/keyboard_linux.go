@@ -66,18 +66,24 @@ func NewKeyboard(t testing.TB, vendor, product uint16, phys string) *Keyboard {
 	copy(setup[8:], fmt.Sprintf("simulated reader %04x:%04x", vendor, product))
 	ioctl(uiDevSetup, uintptr(unsafe.Pointer(&setup)))
 	ioctl(uiDevCreate, 0)
+	k.Path = eventDevice(t, ioctl)
+	return k
+}
+
+// eventDevice waits for the device of what was made just now.
+func eventDevice(t testing.TB, ioctl func(request, arg uintptr)) string {
+	t.Helper()
 	var name [64]byte
 	ioctl(uiGetSysname, uintptr(unsafe.Pointer(&name)))
 	dir := "/sys/devices/virtual/input/" + unix.ByteSliceToString(name[:])
 	for range 100 {
 		if m, _ := filepath.Glob(dir + "/event*"); len(m) == 1 {
-			k.Path = "/dev/input/" + filepath.Base(m[0])
-			return k
+			return "/dev/input/" + filepath.Base(m[0])
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("simulated keyboard: no event device below %s", dir)
-	return nil
+	t.Fatalf("simulated input: no event device below %s", dir)
+	return ""
 }
 
 // Type presses and releases keys, by the kernel's codes, each so long after the one

@@ -3,9 +3,7 @@ package devicetest
 import (
 	"encoding/binary"
 	"os"
-	"path/filepath"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,18 +63,8 @@ func NewTouchScreen(t testing.TB, w, h int32, slots bool) *TouchScreen {
 	copy(setup[8:], "simulated touch screen")
 	ioctl(uiDevSetup, uintptr(unsafe.Pointer(&setup)))
 	ioctl(uiDevCreate, 0)
-	var name [64]byte
-	ioctl(uiGetSysname, uintptr(unsafe.Pointer(&name)))
-	dir := "/sys/devices/virtual/input/" + unix.ByteSliceToString(name[:])
-	for range 100 {
-		if m, _ := filepath.Glob(dir + "/event*"); len(m) == 1 {
-			s.Path = "/dev/input/" + filepath.Base(m[0])
-			return s
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("simulated touch screen: no event device below %s", dir)
-	return nil
+	s.Path = eventDevice(t, ioctl)
+	return s
 }
 
 // Press puts a finger down, or moves it.

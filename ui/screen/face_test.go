@@ -433,15 +433,20 @@ func TestTheClockGoesOnWithoutADisplayAndSaysSoOnce(t *testing.T) {
 }
 
 func TestTheScreenIsBlackAfterTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := atDoor(t, nil)
-		d.stop()
-		for _, p := range d.panel.f.wide {
-			if p != 0 {
-				t.Fatal("an old picture says that somebody listens")
+	for _, turn := range []int{0, 90, 180, 270} {
+		synctest.Test(t, func(t *testing.T) {
+			d := atDoor(t, func(c *Config) { c.Turn = turn })
+			if d.panel.f.wide[0] == 0 {
+				t.Error("there was no picture")
 			}
-		}
-	})
+			d.stop()
+			for _, p := range d.panel.f.wide {
+				if p != 0 {
+					t.Fatalf("turned by %d: an old picture says that somebody listens", turn)
+				}
+			}
+		})
+	}
 }
 
 func TestWrongSettingsAreNamed(t *testing.T) {

@@ -14,14 +14,14 @@ import (
 // The structures of linux/fb.h. Words are as long as the machine's.
 type (
 	fbFix struct {
-		id                            [16]byte
-		start                         uintptr
-		length, kind, aux, visual     uint32
-		xPan, yPan, yWrap             uint16
-		line                          uint32 // bytes
-		mmio                          uintptr
-		mmioLength, accel             uint32
-		capabilities, spare0, spare1_ uint16
+		id                           [16]byte
+		start                        uintptr
+		length, kind, aux, visual    uint32
+		xPan, yPan, yWrap            uint16
+		line                         uint32 // bytes
+		mmio                         uintptr
+		mmioLength, accel            uint32
+		capabilities, spare0, spare1 uint16
 	}
 	fbField struct{ offset, length, right uint32 }
 	fbVar   struct {

@@ -84,7 +84,7 @@ type drawing struct {
 	cutSentences []string // that did not fit, for the tests
 }
 
-// lay turns a view into a scene of a size.
+// layout turns a view into a scene of a size.
 func (p *painter) layout(v view, w, h int) *drawing {
 	d := &drawing{painter: p, v: v, size: image.Rect(0, 0, w, h), upright: h > w}
 	d.gap = clamp(min(w, h)*17/1000, 8, 24)
@@ -161,7 +161,7 @@ func (d *drawing) text(r image.Rectangle, s string, l look) int {
 	return lh * len(f.lines)
 }
 
-// icon draws an icon in the middle of a box.
+// mark draws an icon in the middle of a box.
 func (d *drawing) mark(r image.Rectangle, name string, colour rgb) {
 	n := min(r.Dx(), r.Dy())
 	at := image.Rect(0, 0, n, n).Add(r.Min).Add(image.Pt((r.Dx()-n)/2, (r.Dy()-n)/2))

@@ -477,7 +477,7 @@ func (f *Face) session(ctx context.Context) (err error) {
 			t.Stop()
 			// An old picture would say that somebody listens.
 			f.paint.paint(c, []op{{what: fill, r: c.bounds()}}, c.bounds())
-			return out.flush(fr.put(c, c.bounds(), 0, false))
+			return out.flush(fr.put(c, c.bounds(), f.c.Turn, false))
 		}
 		t.Stop()
 	}
@@ -689,7 +689,7 @@ func (f *Face) do(id string, now time.Time) {
 	if p := f.pad; p != nil {
 		f.padEnds = now.Add(padFor)
 		if !p.busy || what == "cancel" {
-			f.type_(p, what, arg)
+			f.typed(p, what, arg)
 		}
 		return
 	}
@@ -716,8 +716,8 @@ func (f *Face) do(id string, now time.Time) {
 // longest is how many characters a number or a PIN may have.
 const longest = 64
 
-// type_ is a touch while number and PIN are open.
-func (f *Face) type_(p *pad, what, arg string) {
+// typed takes a touch while number and PIN are open.
+func (f *Face) typed(p *pad, what, arg string) {
 	switch what {
 	case "cancel":
 		f.closeDialogs()
