@@ -111,7 +111,7 @@ test-kernel: guest-kernel ## readers and lamps against the kernel's own drivers,
 # has too, against the headers. Nothing is installed but a library the compiling
 # needs; what is not needed afterwards is thrown away.
 guest-kernel: deps
-	@set -e; ! ls $(POWER_CACHE)/guest/lib/modules/*/kernel/drivers/gpu/drm/drm.ko* >/dev/null 2>&1 || exit 0; \
+	@set -e; ! ls $(POWER_CACHE)/guest/lib/modules/*/kernel/drivers/gpu/drm/drm.ko* $(POWER_CACHE)/guest/lib/modules/*/kernel/fs/fat/vfat.ko* >/dev/null 2>&1 || exit 0; \
 	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the virtual machine is an amd64 one, and this machine cannot compile for it"; exit 1; }; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq; \
 	p=$$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: linux-image-//p' | head -1); \
@@ -122,7 +122,7 @@ guest-kernel: deps
 	echo "fetching linux-image-$$p and the source of gpio-sim into $(POWER_CACHE)"; \
 	apt-get -qq -o APT::Sandbox::User=root download linux-image-$$p $$h$$p $$h$${p%-amd64}-common linux-kbuild-$$v linux-source-$$v; \
 	dpkg-deb --fsys-tarfile linux-image-*.deb | tar x -C guest --wildcards \
-	  $(foreach d,net sound drivers/net drivers/media drivers/iio drivers/infiniband drivers/scsi drivers/gpu/drm/[a-ce-t]* fs/[deg-z]* fs/f[a-tv-z]*,--exclude='./lib/modules/*/kernel/$(d)') './boot/vmlinuz-*' ./lib/modules; \
+	  $(foreach d,net sound drivers/net drivers/media drivers/iio drivers/infiniband drivers/scsi drivers/gpu/drm/[a-ce-t]* fs/[deg-mo-z]* fs/n[a-km-z]* fs/f[b-tv-z]*,--exclude='./lib/modules/*/kernel/$(d)') './boot/vmlinuz-*' ./lib/modules; \
 	for d in $$h*.deb linux-kbuild-*.deb; do dpkg-deb -x $$d headers; done; \
 	sed -i "s|/usr/src/|$$t/headers/usr/src/|" headers/usr/src/$$h$$p/Makefile; \
 	dpkg-deb --fsys-tarfile linux-source-*.deb | tar xO ./usr/src/linux-source-$$v.tar.xz | tar xJ -C sim --transform 's|.*/||' --wildcards \

@@ -36,9 +36,10 @@ import (
 // file that is refused goes the same way, with nothing to install: its secrets are
 // kept for the corrected one, and what stays on the card holds none.
 //
-// Overwriting is what a file system can do. The chip in a card writes elsewhere and
-// frees the old place later, so a person who takes it apart may find what was there;
-// the receipt says so.
+// Overwriting is what a file system can do: the files, to the end of their clusters,
+// and what is free, where editors leave older forms. The chip in a card writes
+// elsewhere and frees the old place later, so a person who takes it apart may find
+// what was there; the receipt says so.
 
 // provisioner knows the places.
 type provisioner struct {
@@ -429,6 +430,7 @@ func (p *provisioner) refuse(pl *plan, ps problems, fresh int, paths map[string]
 			return nil, nil, err
 		}
 		left, found := withoutSecrets(plainText(raw))
+		left = asItWas(raw, left)
 		if len(raw) > mostConfigBytes {
 			left = nil // no configuration at all
 		}

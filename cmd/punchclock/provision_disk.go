@@ -156,6 +156,42 @@ func (d disk) replace(path string, text []byte) error {
 	return d.put(path, text, 0o644)
 }
 
+// mostFree is how much free space of a card is overwritten at most: what is larger
+// than any card's first partition is none.
+const mostFree = 1 << 30
+
+// blankFree overwrites what is free on a FAT, where editors leave a file's older
+// forms. Other file systems, which no card has there, are left alone.
+func (d disk) blankFree(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || int64(st.Type) != unix.MSDOS_SUPER_MAGIC {
+		return err
+	}
+	path := filepath.Join(dir, "punchclock-wipe.tmp")
+	if err := d.step("write", path); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 1<<20)
+	for done := 0; err == nil && done < mostFree; {
+		var n int
+		n, err = f.Write(zeros)
+		if done += n; errors.Is(err, syscall.ENOSPC) && len(zeros) > 512 {
+			zeros, err = zeros[:512], nil // the last clusters
+		}
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = nil
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), d.remove(path))
+}
+
 // putJSON replaces a small file as a whole.
 func (d disk) putJSON(path string, v any, mode fs.FileMode) error {
 	var b bytes.Buffer
@@ -177,7 +213,7 @@ func onMemory(dir string) bool {
 	for ; unix.Statfs(dir, &st) != nil && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 	}
 	switch int64(st.Type) {
-	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.SQUASHFS_MAGIC: // the last is a system that cannot be written
 		return true
 	}
 	return false
@@ -256,6 +292,9 @@ func (p *provisioner) carry(pl *plan) error {
 		if err != nil {
 			return fmt.Errorf("card: wipe %s: %w", part.Name, err)
 		}
+	}
+	if err := d.blankFree(p.boot); err != nil {
+		return fmt.Errorf("card: overwrite what is free: %w", err)
 	}
 	// The receipt is a help; what it tells is done. A card too full for it still gets
 	// its first words.

@@ -95,6 +95,11 @@ func secretNames() []string { return append(slices.Clone(handedOver()), wifiSecr
 // plainText turns what an editor has saved into UTF-8 with plain line ends: with or
 // without a byte order mark, and UTF-16 where that mark says so.
 func plainText(data []byte) []byte {
+	return bytes.ReplaceAll(plainMark(data), []byte("\r\n"), []byte("\n"))
+}
+
+// plainMark is plainText with the line ends as they are.
+func plainMark(data []byte) []byte {
 	if le, be := bytes.HasPrefix(data, []byte("\xFF\xFE")), bytes.HasPrefix(data, []byte("\xFE\xFF")); le || be {
 		units := make([]uint16, 0, len(data)/2)
 		for i := 2; i+1 < len(data); i += 2 {
@@ -106,8 +111,7 @@ func plainText(data []byte) []byte {
 		}
 		data = []byte(string(utf16.Decode(units)))
 	}
-	data = bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))
-	return bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	return bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))
 }
 
 // source finds a secret that is not in the file itself: in a file of its own on the
@@ -505,7 +509,7 @@ func withoutSecrets(text []byte) (left []byte, found map[string]string) {
 		default:
 			out.WriteString(comment)
 		}
-		out.WriteString("\r\n") // Notepad's
+		out.WriteString("\n")
 	}
 	blank := out.String()
 	for _, s := range found {
@@ -513,7 +517,19 @@ func withoutSecrets(text []byte) (left []byte, found map[string]string) {
 			blank = strings.ReplaceAll(blank, s, "")
 		}
 	}
-	return []byte("\uFEFF" + blank), found
+	return []byte(blank), found
+}
+
+// asItWas gives a text the mark and the line ends of the file that it replaces, in
+// UTF-8: so it is hardly ever longer, and fits on a card that is full.
+func asItWas(raw, left []byte) []byte {
+	if bytes.Contains(plainMark(raw), []byte("\r\n")) {
+		left = bytes.ReplaceAll(left, []byte("\n"), []byte("\r\n"))
+	}
+	if len(raw) > 1 && (raw[0] == 0xEF || raw[0] == 0xFF || raw[0] == 0xFE) {
+		left = append([]byte("\uFEFF"), left...)
+	}
+	return left
 }
 
 // withComment writes a line whose value may stay, without a login in an address.

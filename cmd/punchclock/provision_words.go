@@ -32,6 +32,7 @@ const (
 	failedOutcome     = "failed"     // and nothing was changed
 	unfinishedOutcome = "unfinished" // goes on at the next start
 	nothingOutcome    = "nothing"    // no file has come yet
+	lostOutcome       = "lost"       // there is nowhere to keep what comes
 )
 
 // mistake is one thing wrong with a card's file.
@@ -70,6 +71,9 @@ func (r *receipt) heads() (zh, en string) {
 		return "打卡鐘無法收下設定，沒有任何變更", "The configuration could not be taken in; nothing was changed"
 	case unfinishedOutcome:
 		return "設定尚未完成，請重新開機", "Not finished: start the machine again to go on"
+	}
+	if r.Outcome == lostOutcome {
+		return "打卡鐘自己的儲存區不見或損壞", "The clock's own part of the card is missing or damaged"
 	}
 	return "這台打卡鐘還沒有設定", "This clock has no configuration yet"
 }
@@ -113,6 +117,9 @@ func (r *receipt) words() string {
 		}
 	case failedOutcome, unfinishedOutcome:
 		both("  原因："+r.Failed, "  "+r.Failed)
+	case lostOutcome:
+		both("打卡無法保存，所以打卡鐘不啟動。請重新開機；若再出現，請換一張新寫好的卡。舊卡請留著：上面可能還有未送出的打卡。",
+			"No punch could be kept, so the clock does not start. Start it again; if this comes back, use a newly written card. Keep this one: there may be punches on it that are not delivered.")
 	default:
 		both("請把 punchclock.toml 放到記憶卡上（電腦看得到的那一區），再把卡放回打卡鐘開機。", "Put a punchclock.toml on the card, where a computer shows its files, put the card back and start the clock.")
 	}
@@ -136,6 +143,9 @@ func (p *provisioner) page() http.Handler {
 			return
 		}
 		rec := p.lastReceipt()
+		if rec.Outcome == nothingOutcome && !p.lasts(p.state) {
+			rec.Outcome = lostOutcome
+		}
 		zh, en := rec.heads()
 		color := "#b3261e"
 		if rec.Outcome == installedOutcome || rec.Outcome == nothingOutcome {
