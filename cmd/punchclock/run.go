@@ -410,11 +410,14 @@ func (s history) Recent(ctx context.Context, employee string, most int) ([]ui.Pa
 		var found []ui.Past
 		old := map[uint64]bool{} // superseded
 		err := s.log.Read(ctx, from, func(e queue.Entry) error {
-			if e.Damaged != nil || e.Employee != employee || !e.Outcome.Sent() {
+			if e.Damaged != nil || !e.Outcome.Sent() {
 				return nil
 			}
-			if e.Supersedes != 0 {
+			if e.Supersedes != 0 { // also by a record that is nobody's any more, see Outbox.Unlink
 				old[e.Supersedes] = true
+			}
+			if e.Employee != employee {
+				return nil
 			}
 			p := ui.Past{PunchID: string(e.ID), Kind: e.Kind.String(), Outcome: e.Outcome.String(), Time: e.Time().In(s.cfg.Device.Timezone)}
 			for _, d := range s.cfg.Destinations {

@@ -342,7 +342,6 @@ type Act string
 // The acts.
 const (
 	ActOpen    Act = "enrol-open"   // enrolment was opened for Employee
-	ActClose   Act = "enrol-close"  // ... and closed
 	ActGive    Act = "card-given"   // the card is Employee's, and was nobody's
 	ActMove    Act = "card-moved"   // the card is Employee's, and was From's
 	ActTake    Act = "card-taken"   // the card is nobody's any more, and was From's
