@@ -175,8 +175,8 @@ test-deb: debian-base ## packages built twice, installed, upgraded, updated, dow
 
 # A small Debian to install packages in, which test-deb unpacks and throws away.
 debian-base: deps
-	@set -e; [ ! -e $(POWER_CACHE)/debian.tar ] || exit 0; \
-	[ "$$(id -u)" = 0 ] || { echo "making a Debian to install packages in takes root"; exit 1; }; \
+	@set -e; [ "$$(id -u)" = 0 ] || { echo "making a Debian and installing packages in it takes root"; exit 1; }; \
+	[ ! -e $(POWER_CACHE)/debian.tar ] || exit 0; \
 	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the packages are tested on amd64, and this machine is another"; exit 1; }; \
 	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
 	echo "fetching Debian's packages into $(POWER_CACHE)/debian.tar"; \

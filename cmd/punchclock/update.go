@@ -340,12 +340,20 @@ func comparePart(a, b string) int {
 
 // The command line.
 
-func (t *tool) newGate(in installation) (*gate, error) {
+// openGate is the gate of this machine, locked until release is called; errUnderWay
+// where another has it.
+func (t *tool) openGate() (g *gate, release func(), err error) {
+	in, err := thisInstallation()
+	if err != nil {
+		return nil, nil, err
+	}
 	boot, err := bootText()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &gate{in: in, dir: updateDir, log: newLogger(t.stderr), boot: boot, pulse: t.takePulse, fit: t.fitForUpdate, judge: copyProgram}, nil
+	g = &gate{in: in, dir: updateDir, log: newLogger(t.stderr), boot: boot, pulse: t.takePulse, fit: t.fitForUpdate, judge: copyProgram}
+	release, err = g.lock()
+	return g, release, err
 }
 
 func thisInstallation() (installation, error) {
@@ -375,15 +383,7 @@ func updateCommand(t *tool) *cobra.Command {
 			"a quiet moment. It is on trial then: good after ten healthy minutes with a punch stored and one\n" +
 			"delivered; otherwise the version before comes back by itself. As root.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			in, err := thisInstallation()
-			if err != nil {
-				return err
-			}
-			g, err := t.newGate(in)
-			if err != nil {
-				return err
-			}
-			release, err := g.lock()
+			g, release, err := t.openGate()
 			if errors.Is(err, errUnderWay) {
 				return t.printUpdate(updateAnswer{Result: "under-way"})
 			}
@@ -397,7 +397,7 @@ func updateCommand(t *tool) *cobra.Command {
 					return perr
 				}
 			}
-			if err != nil || a.Result != "begun" && a.Result != "under-way" {
+			if err != nil || check || a.Result != "begun" && a.Result != "under-way" {
 				return err
 			}
 			release() // the unit takes it over, or over again
@@ -426,15 +426,7 @@ func updateCommand(t *tool) *cobra.Command {
 	resume := &cobra.Command{
 		Use: "resume", Short: "Carry an update on that has been begun; for its unit, and after a power cut", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			in, err := thisInstallation()
-			if err != nil {
-				return err
-			}
-			g, err := t.newGate(in)
-			if err != nil {
-				return err
-			}
-			release, err := g.lock()
+			g, release, err := t.openGate()
 			if err != nil {
 				return err
 			}
