@@ -11,3 +11,6 @@ func QR(text string) string {
 
 // SetAddress makes a server believe that this is its machine's address.
 func (s *Server) SetAddress(ip string) { s.cfg.address = func() string { return ip } }
+
+// DrawPlot is a plot as it stands on the admin page.
+func DrawPlot(p *Plot) string { return string(drawPlot(p)) }

@@ -11,6 +11,7 @@
 	function wait(words, end) {
 		busy.querySelector("p").textContent = words;
 		bar.removeAttribute("value");
+		busy.querySelector("button").hidden = !end;
 		busy.hidden = false;
 		ending = end;
 	}
@@ -41,10 +42,10 @@
 		}
 	}
 
-	// How far an export is. The browser does the loading.
+	// How far an export is. The browser does the loading, and can end it.
 	async function follow() {
 		const mine = ++exporting, path = location.pathname + "/progress";
-		wait("…", () => exporting++);
+		wait("…", null);
 		for (let begun = false, n = 0; mine === exporting; n++) {
 			await new Promise((go) => setTimeout(go, 400));
 			let p;
