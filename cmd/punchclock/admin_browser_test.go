@@ -77,16 +77,27 @@ func (w *technician) fill(name, text string) {
 	w.until(fmt.Sprintf(`(() => { const f = document.querySelector('[name=%s]:not([type=hidden])'); if (f) f.value = %q; return f; })()`, name, text))
 }
 
+// shot looks at the page as it is, on a phone and on a desk: nothing may stand out of
+// it. With PUNCHCLOCK_SHOTS naming a directory it leaves a picture of each.
 func (w *technician) shot(name string) {
-	if w.shots == "" {
-		return
-	}
-	png, err := chromedp.Run(w.ctx, chromedp.CaptureScreenshot())
-	if err == nil {
-		err = os.WriteFile(filepath.Join(w.shots, "admin-"+name+".png"), png, 0o644)
-	}
-	if err != nil {
-		w.t.Error(err)
+	w.t.Helper()
+	for _, wide := range []int64{390, 1280} {
+		if err := chromedp.Do(w.ctx, chromedp.EmulateViewport(wide, 900)); err != nil {
+			w.t.Fatal(err)
+		}
+		if over, err := chromedp.Run(w.ctx, chromedp.Evaluate[float64]("document.documentElement.scrollWidth - innerWidth")); err != nil || over > 1 {
+			w.t.Errorf("%s stands out of a page %d wide by %v (%v)", name, wide, over, err)
+		}
+		if w.shots == "" {
+			continue
+		}
+		png, err := chromedp.Run(w.ctx, chromedp.CaptureScreenshot())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(w.shots, fmt.Sprintf("admin-%s-%d.png", name, wide)), png, 0o644)
+		}
+		if err != nil {
+			w.t.Error(err)
+		}
 	}
 }
 
