@@ -76,6 +76,7 @@ type installation interface {
 
 // installations are the kinds there are; the first that a machine is counts.
 var installations = []func(dir string) (in installation, here bool){
+	raucInstallation,
 	aptInstallation,
 }
 
