@@ -19,7 +19,7 @@ PKGS     ?= ./...
 # What a stripped binary may weigh, in bytes.
 MOST     := 16000000
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base image image-twice bundle test-image image-deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -184,6 +184,36 @@ debian-base: deps
 	  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' trixie $$t/debian.tar; \
 	mv -n $$t/debian.tar $(POWER_CACHE)/
 
+# The card of a Raspberry Pi, from Debian's packages for it and our program; the same
+# commit gives the same image. Debian's part is fetched once and kept in the cache.
+IMAGE := bin/image
+image: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1)
+image: image-deps ## bin/image/punchclock.img, one for every clock: Raspberry Pi 3, 4, 5. UPDATE_CERT=FILE UPDATE_URL=https://…: who signs its updates, and where they are
+	@mkdir -p $(IMAGE)
+	GOOS=linux GOARCH=arm64 $(GOBUILD) -o $(IMAGE)/ ./cmd/punchclock
+	systemd/image/build.sh $(IMAGE)/punchclock '$(VERSION)' $(POWER_CACHE) $(IMAGE) '$(UPDATE_CERT)' '$(UPDATE_URL)'
+
+bundle: image ## bin/image/punchclock.raucb, an update for cards that were made with this UPDATE_CERT=FILE; UPDATE_KEY=FILE signs it
+	@[ -n "$(UPDATE_CERT)" ] && [ -n "$(UPDATE_KEY)" ] || { echo "say whose it is: make bundle UPDATE_CERT=cert.pem UPDATE_KEY=key.pem"; exit 1; }
+	systemd/image/bundle.sh $(IMAGE)/slot '$(VERSION)' '$(UPDATE_CERT)' '$(UPDATE_KEY)' $(IMAGE)/punchclock.raucb
+
+MACHINE ?= virt
+test-image: image ## flash, start, tap: the image in an emulated machine until the punch is in a sandbox cloud, then without its data partition. MACHINE=raspi3b: on a Pi's device tree
+	IMAGE=$(CURDIR)/$(IMAGE) MACHINE=$(MACHINE) $(GO) test -count=1 -timeout 3h -v -run 'Image' ./systemd
+
+image-twice: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1)
+image-twice: image-deps ## build the image in two folders: the same bytes, or it fails
+	@t=$$(mktemp -d $(CURDIR)/bin/twice.XXXXXX); trap "rm -rf $$t" EXIT; set -e; \
+	for d in one another/folder; do mkdir -p $$t/$$d; git ls-files -z | xargs -0 cp --parents -t $$t/$$d; \
+	  $(MAKE) --no-print-directory -C $$t/$$d image VERSION='$(VERSION)'; done; \
+	for f in punchclock slot initrd.img punchclock.img punchclock.img.zst; do cmp $$t/one/bin/image/$$f $$t/another/folder/bin/image/$$f && echo "the same: $$f"; done
+
+IMAGE_NEEDS := mmdebstrap:mmdebstrap rauc:rauc mksquashfs:squashfs-tools mcopy:mtools mkfs.vfat:dosfstools mkfs.ext4:e2fsprogs sfdisk:fdisk mkimage:u-boot-tools dtc:device-tree-compiler cpio:cpio depmod:kmod zstd:zstd xz:xz-utils qemu-system-aarch64:qemu-system-arm
+image-deps:
+	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(IMAGE_NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
+	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi
+
 durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
 	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue
 	SLOW_TAPS=100 $(GO) test -count=1 -timeout 20m -v -run 'Slow' ./cmd/punchclock
@@ -196,7 +226,7 @@ lint: ## vet and staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 # What the tests use beside Go, from Debian. Nothing is installed that is there.
-NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog mmdebstrap:mmdebstrap apt-ftparchive:apt-utils gpg:gpg
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog mmdebstrap:mmdebstrap apt-ftparchive:apt-utils gpg:gpg rauc:rauc mksquashfs:squashfs-tools openssl:openssl
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \
