@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ type panel struct {
 	mu      sync.Mutex
 	sent    []image.Rectangle
 	grounds []sight // of the upper left corner, when they changed
+	corner  uint32  // what is there now
 	off     bool
 	gone    error
 	closed  bool
@@ -45,7 +47,8 @@ func (p *panel) flush(r image.Rectangle) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, r)
-	if c := p.f.wide[0]; len(p.grounds) == 0 || p.grounds[len(p.grounds)-1].c != c {
+	p.corner = p.f.wide[0]
+	if c := p.corner; len(p.grounds) == 0 || p.grounds[len(p.grounds)-1].c != c {
 		p.grounds = append(p.grounds, sight{time.Now(), c})
 	}
 	return p.gone
@@ -53,6 +56,13 @@ func (p *panel) flush(r image.Rectangle) error {
 
 func (p *panel) blank(off bool) error { p.mu.Lock(); defer p.mu.Unlock(); p.off = off; return nil }
 func (p *panel) there() error         { p.mu.Lock(); defer p.mu.Unlock(); return p.gone }
+
+// now is what is in the upper left corner, and whether the panel is off.
+func (p *panel) now() (corner uint32, off bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.corner, p.off
+}
 
 func (p *panel) take() (sent []image.Rectangle) {
 	p.mu.Lock()
@@ -172,6 +182,7 @@ func TestNothingFlashesMoreThanThreeTimesASecond(t *testing.T) {
 			time.Sleep(33 * time.Millisecond)
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		g := d.panel.grounds
 		for i := range g {
 			n := 0
@@ -203,6 +214,7 @@ func TestFivePeopleASecondAreAllAnsweredAtOnce(t *testing.T) {
 			d.Show(answerOf("stored"))
 			time.Sleep(200 * time.Millisecond)
 		}
+		synctest.Wait()
 		if len(took) != 50 || slices.Max(took) > 0 { // of the bubble's time: nothing was waited for
 			t.Errorf("%d answers drawn, the slowest after %v", len(took), slices.Max(took))
 		}
@@ -232,14 +244,15 @@ func TestNightDimsThenSwitchesOffAndATouchOnlyWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the bubble begins at 08:00 in Taipei
 		d := atDoor(t, func(c *Config) { c.Night.From, c.Night.To = 7*60, 12*60 })
 		defer d.stop()
-		bright := d.panel.f.wide[0]
+		bright, _ := d.panel.now()
 		time.Sleep(70 * time.Second)
-		if dimmed := d.panel.f.wide[0]; dimmed >= bright || d.panel.off {
+		synctest.Wait()
+		if dimmed, off := d.panel.now(); dimmed >= bright || off {
 			t.Errorf("after a minute the ground is %x, and was %x", dimmed, bright)
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if !d.panel.off || d.panel.f.wide[0] != 0 {
+		if c, off := d.panel.now(); !off || c != 0 {
 			t.Error("after eleven minutes it is on")
 		}
 		d.panel.take()
@@ -248,7 +261,7 @@ func TestNightDimsThenSwitchesOffAndATouchOnlyWakes(t *testing.T) {
 			t.Errorf("%d pictures drawn while it is off", len(sent))
 		}
 		d.tap("kind:out")
-		if d.panel.off || d.heard() != "" {
+		if _, off := d.panel.now(); off || d.heard() != "" {
 			t.Error("the touch that wakes it did not wake it, or did more")
 		}
 		d.tap("kind:out")
@@ -258,12 +271,13 @@ func TestNightDimsThenSwitchesOffAndATouchOnlyWakes(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		d.Show(answerOf("stored"))
 		synctest.Wait()
-		if d.panel.off || rgb(d.panel.f.wide[0]) != answers["stored"].ground {
+		if c, off := d.panel.now(); off || rgb(c) != answers["stored"].ground {
 			t.Error("a tap does not light it")
 		}
 		d.Show(ui.Screen{Kind: "in", Clock: "synced"})
 		time.Sleep(5 * time.Hour) // noon
-		if d.panel.off || d.panel.f.wide[0] != bright {
+		synctest.Wait()
+		if c, off := d.panel.now(); off || c != bright {
 			t.Error("it is not bright by day")
 		}
 	})
@@ -394,24 +408,26 @@ func TestTheWrongKindIsCorrectedOnTheScreen(t *testing.T) {
 
 func TestTheClockGoesOnWithoutADisplayAndSaysSoOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var there *panel
+		var there atomic.Pointer[panel]
 		d := atDoor(t, func(c *Config) {
 			c.out = func() (output, error) {
-				if there == nil {
-					return nil, errors.New("no display is connected")
+				if p := there.Load(); p != nil {
+					return p, nil
 				}
-				return there, nil
+				return nil, errors.New("no display is connected")
 			}
 		})
 		defer d.stop()
 		time.Sleep(10 * time.Minute)
 		d.Show(answerOf("stored"))
+		synctest.Wait()
 		if n := strings.Count(d.said.String(), "no screen"); n != 1 {
 			t.Errorf("said %d times: %s", n, d.said)
 		}
 		first := newPanel(1024, 600)
-		there = first
+		there.Store(first)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if rgb(first.f.wide[0]) != answers["stored"].ground {
 			t.Error("it is not taken up")
 		}
@@ -419,14 +435,17 @@ func TestTheClockGoesOnWithoutADisplayAndSaysSoOnce(t *testing.T) {
 		first.mu.Lock()
 		first.gone = errors.New("the display was unplugged")
 		first.mu.Unlock()
-		there = nil
+		there.Store(nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n := strings.Count(d.said.String(), "no screen"); n != 3 || !first.closed {
 			t.Errorf("said %d times: %s", n, d.said)
 		}
-		there = newPanel(800, 480)
+		second := newPanel(800, 480)
+		there.Store(second)
 		time.Sleep(5 * time.Second)
-		if rgb(there.f.wide[0]) != answers["stored"].ground {
+		synctest.Wait()
+		if rgb(second.f.wide[0]) != answers["stored"].ground {
 			t.Error("it is not taken up again")
 		}
 	})
@@ -436,7 +455,7 @@ func TestTheScreenIsBlackAfterTheEnd(t *testing.T) {
 	for _, turn := range []int{0, 90, 180, 270} {
 		synctest.Test(t, func(t *testing.T) {
 			d := atDoor(t, func(c *Config) { c.Turn = turn })
-			if d.panel.f.wide[0] == 0 {
+			if c, _ := d.panel.now(); c == 0 {
 				t.Error("there was no picture")
 			}
 			d.stop()
