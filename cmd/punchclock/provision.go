@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -352,8 +353,12 @@ func (p *provisioner) decide(fresh, left []string) (*plan, []install, error) {
 // check reads a card's file as it will be read at its place, and calls it by its name.
 func (p *provisioner) check(name string, body []byte, card, clock source, dir string, asides *[]move) (*cardFile, error) {
 	hasFile := func(name string) bool {
-		st, err := os.Stat(filepath.Join(dir, name))
-		return err == nil && st.Mode().IsRegular()
+		for _, dir := range []string{dir, filepath.Dir(p.config), cmp.Or(p.credentials, dir)} {
+			if st, err := os.Stat(filepath.Join(dir, name)); err == nil && st.Mode().IsRegular() {
+				return true
+			}
+		}
+		return false
 	}
 	f, err := readCard(p.config, body, p.have, card, clock, hasFile, func(c *config, setAside bool) (msg, fix string) {
 		if asides == nil {
@@ -471,10 +476,16 @@ func (p *provisioner) accept(pl *plan, f *cardFile) (*plan, []install, error) {
 	}
 	for _, w := range f.authorities {
 		b, err := readSmall(filepath.Join(p.boot, w.name))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it came with an earlier file
+		} else if err != nil {
 			return nil, nil, fmt.Errorf("the card: %w", err)
 		}
-		texts = append(texts, install{filepath.Join(filepath.Dir(p.config), w.name), b, 0o644})
+		to := install{filepath.Join(filepath.Dir(p.config), w.name), b, 0o644}
+		if w.key == logsKey {
+			to = install{filepath.Join(p.credentials, w.name), b, 0o600}
+		}
+		texts = append(texts, to)
 		pl.Card = append(pl.Card, cardPart{Name: w.name, SHA: sum(b)})
 	}
 	gone := []string{}

@@ -70,6 +70,10 @@ type wifiConfig struct {
 	addressConfig
 }
 
+// logsKey is the key of [logs] that names the private key of the clock's certificate:
+// many lines, so a file always.
+const logsKey = "key"
+
 // wifiSecret is the name of the network's passphrase among the secrets.
 const wifiSecret = "wifi-psk"
 
@@ -140,7 +144,7 @@ func readCard(path string, text []byte, have inBuild, onCard, inClock source, ha
 		}
 		for _, w := range f.authorities {
 			if !hasFile(w.name) {
-				root.d.badAt(w.at, fmt.Sprintf("the certificate's file %q is not on the card", w.name), "put it beside punchclock.toml, or write "+w.key+` = ""`)
+				root.d.badAt(w.at, fmt.Sprintf("the file %q is not on the card, and the clock does not have it", w.name), "put it beside punchclock.toml, or leave "+w.key+" out")
 			}
 		}
 	})
@@ -318,6 +322,11 @@ func (f *cardFile) readSecrets(root *section, c *config, onCard, inClock source)
 		}
 		want(v.ProxyLoginFile, "proxy_login_file", v.atProxyLogin.val)
 		authority("ca_file", v.CAFile, v.atCA.val)
+	}
+	if c.Logs.Server != "" {
+		authority("ca", c.Logs.CA, at("logs", "ca"))
+		authority("cert", c.Logs.Cert, at("logs", "cert"))
+		authority(logsKey, c.beside(c.Logs.KeyFile), at("logs", "key"))
 	}
 	want(c.Roster.TokenFile, "token_file", at("roster", "token_file"))
 	authority("ca_file", c.Roster.CAFile, at("roster", "ca_file"))

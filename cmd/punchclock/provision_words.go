@@ -221,7 +221,7 @@ var mistakesInChinese = sentences(
 	`secret: (.*) holds more than one line, or characters that no secret has`, `密碼檔 {1} 不只一行，或有不可用的字元`,
 	`the secret wifi-psk is no Wi-Fi passphrase`, `Wi-Fi 密碼 wifi-psk 格式不對`,
 	`no secret of the name "(.*)" is handed to the clock`, `沒有「{1}」這個密碼名稱`,
-	`the certificate's file "(.*)" is not on the card`, `卡上沒有憑證檔 {1}`,
+	`the file "(.*)" is not on the card, and the clock does not have it`, `缺少檔案 {1}：卡上沒有，打卡鐘裡也沒有`,
 	`this clock was "(.*)" and holds (\d+) punches that are not delivered yet`, `這台打卡鐘原本是「{1}」，還有 {2} 筆打卡沒有送出`,
 	`"(.*)" is not an address with the length of its network`, `「{1}」不是含遮罩長度的 IP 位址`,
 	`"(.*)" is not an IP address`, `「{1}」不是 IP 位址`,
