@@ -41,9 +41,9 @@ type Number struct {
 // ParseLine reads one line, without what begins or ends it. Where it is not a
 // card, fault is one of the fault words, and the Number is zero.
 //
-// width is for decimal readers that leave leading zeros out: a line of 4 digits
-// or more that is shorter is padded with zeros to that many, and any other length
-// is a fault. 0 takes lines as they come, with the three lengths that readers have.
+// width, 8, 10 or 13, is for decimal readers that leave leading zeros out: a line of 4
+// digits or more that is shorter is padded with zeros to that many, and any other
+// length is a fault. 0 takes lines as they come, with the three lengths that readers have.
 // A reader that leaves zeros out cannot show that the line came whole: give a width
 // only to one that does.
 func ParseLine(form string, width int, line []byte) (n Number, fault string) {
