@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
@@ -88,8 +89,8 @@ func configCommand(t *tool) *cobra.Command {
 			}
 			if reader == "" {
 				text := exampleConfig()
-				if card {
-					text += exampleCard
+				if card { // a clock from a card has nothing else to draw its screen with
+					text = strings.Replace(text, "device = \"\"     ", "device = \"auto\" ", 1) + exampleCard
 				}
 				_, err := fmt.Fprint(t.stdout, text)
 				return err
