@@ -75,6 +75,9 @@ func (s *samples) place(i int64) *slot { return &s.slots[((i%slotsKept)+slotsKep
 
 // seed counts punches from before the start.
 func (s *samples) seed(recent []punch.Punch) {
+	if s == nil { // a part of the house, in a test
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
