@@ -1,12 +1,17 @@
 package serialport
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,21 +130,83 @@ func TestUSBReaderOnAKernelKeepsTheReadersContract(t *testing.T) {
 	})
 }
 
+// portOfChild makes this program a process with nothing in it but the reader of a port.
+const portOfChild = "PUNCHCLOCK_TEST_PORT"
+
+// readAlone tells on standard output what the reader of a port tells, until standard
+// input ends, and then what it took of the processor since the reader was up first.
+func readAlone(t *testing.T, port string) {
+	r, err := New(Config{Name: "front", Port: port, Dialect: "rdm6300"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan device.Event)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, os.Stdin) // that it ends is all it says
+	}()
+	before := runtime.NumGoroutine()
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, out) }()
+	var used time.Duration
+	var began time.Time
+	for {
+		select {
+		case ev := <-out:
+			if began.IsZero() {
+				used, began = cpu(t), time.Now()
+			}
+			fmt.Println(ev.What, ev.Fault)
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	grown := runtime.NumGoroutine() - before
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	fmt.Println("took", int64(cpu(t)-used), int64(time.Since(began)), grown)
+}
+
 func TestUSBReaderOnAKernelSurvivesFiftyUnplugs(t *testing.T) {
+	if port := os.Getenv(portOfChild); port != "" {
+		readAlone(t, port)
+		return
+	}
 	devicetest.InKernel(t, usbMachine, func(t *testing.T) {
 		u := newUSBReader(t)
-		s := u.subject()
-		before := runtime.NumGoroutine()
-		out := make(chan device.Event)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Reader.Run(ctx, out) }()
+		s := u.subject() // whose reader is not used: that is another process
+		child := exec.Command("/proc/self/exe", "-test.run", "^"+t.Name()+"$")
+		child.Env = append(os.Environ(), portOfChild+"="+u.link)
+		child.Stderr = os.Stderr
+		stop, err := child.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := make(chan string, 64)
+		go func() {
+			defer close(said)
+			for lines := bufio.NewScanner(stdout); lines.Scan(); {
+				said <- strings.TrimSpace(lines.Text())
+			}
+		}()
+		t.Cleanup(func() { child.Process.Kill(); child.Wait() })
 		want := func(w device.What) {
 			t.Helper()
 			select {
-			case ev := <-out:
-				if ev.What != w {
-					t.Fatalf("%v %s, want %v", ev.What, ev.Fault, w)
+			case line := <-said:
+				if line != w.String() {
+					t.Fatalf("%s, want %v", line, w)
 				}
 			case <-time.After(10 * time.Second):
 				t.Fatalf("no %v", w)
@@ -148,7 +215,6 @@ func TestUSBReaderOnAKernelSurvivesFiftyUnplugs(t *testing.T) {
 		want(device.Up)
 		names := map[string]bool{}
 		var worst time.Duration
-		used, began := cpu(t), time.Now()
 		cycles := 50
 		if devicetest.ShortForm() {
 			cycles = 5
@@ -172,17 +238,29 @@ func TestUSBReaderOnAKernelSurvivesFiftyUnplugs(t *testing.T) {
 			want(device.Card)
 			worst = max(worst, time.Since(plugged))
 		}
-		share := float64(cpu(t)-used) / float64(time.Since(began))
+		if err := stop.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var used, lasted time.Duration
+		var grown int
+		line := <-said
+		if n, err := fmt.Sscanf(line, "took %d %d %d", &used, &lasted, &grown); n != 3 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if line = <-said; line != "PASS" {
+			t.Errorf("the reader's process says %s", line)
+		}
+		share := 100 * float64(used) / float64(lasted)
 		if worst > 2*time.Second {
 			t.Errorf("a tap after replugging took %v", worst)
 		}
-		if n := runtime.NumGoroutine(); n > before+1 {
-			t.Errorf("%d goroutines, %d before", n, before)
+		if grown > 1 { // its Run
+			t.Errorf("%d goroutines more", grown)
 		}
-		t.Logf("%d cycles: first tap after %v at worst, %.2f %% of a processor, the port had %d names", cycles, worst, 100*share, len(names))
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		if used == 0 || share > 2 {
+			t.Errorf("%v of processor time in %v", used, lasted)
 		}
+		t.Logf("%d cycles in %v: first tap after %v at worst, the reader's process took %.2f %% of a processor, the port had %d names",
+			cycles, lasted.Round(time.Millisecond), worst, share, len(names))
 	})
 }
