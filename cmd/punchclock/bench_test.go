@@ -121,7 +121,7 @@ func BenchmarkIdle(b *testing.B) {
 }
 
 // spent sums processor time and voluntary switches, the wake-ups, over all threads.
-func spent(b *testing.B, pid int) (cpu time.Duration, wakes int) {
+func spent(b testing.TB, pid int) (cpu time.Duration, wakes int) {
 	b.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil || len(tasks) == 0 {

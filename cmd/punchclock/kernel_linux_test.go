@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -178,6 +179,160 @@ columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]
 			t.Errorf("the clock ended with %v", err)
 		}
 		run("verify")
+	})
+}
+
+// A door with all that can hang on it, and nobody comes: what that takes of a processor.
+func TestKernelWholeClockIdlesWithEveryReader(t *testing.T) {
+	devicetest.InKernel(t, devicetest.Machine{Modules: []string{"evdev", "uinput", "gpio-sim"}}, func(t *testing.T) {
+		if err := errors.Join(os.MkdirAll("/dev/pts", 0o755), unix.Mount("devpts", "/dev/pts", "devpts", 0, "")); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for i := range 28 {
+			names = append(names, fmt.Sprintf("GPIO%d", i))
+		}
+		wires := devicetest.NewGPIOSim(t, "wall", 28, names...)
+		usb := devicetest.NewKeyboard(t, 0x08ff, 0x0009, "")
+		serial, serialPath := devicetest.NewPTY(t)
+		uart, uartPath := devicetest.NewPTY(t)
+		chip := &nfc{line: uart}
+		go chip.run()
+		dir := t.TempDir()
+		config := filepath.Join(dir, "punchclock.toml")
+		err := os.WriteFile(config, []byte(`schema = 1
+device.id = "door"
+device.state_dir = "state"
+clock.trust = "system"
+kiosk.listen = ""
+kiosk.duplicate_window = "0s"
+[indicator]
+green = "GPIO17"
+red = "GPIO27"
+relay = "GPIO22"
+active_low = ["relay"]
+[[reader]]
+name = "serial"
+driver = "serial"
+dialect = "rdm6300"
+port = "`+serialPath+`"
+[[reader]]
+name = "wires"
+driver = "wiegand"
+chip = "wall"
+d0 = "GPIO23"
+d1 = "GPIO24"
+[[reader]]
+name = "pad"
+driver = "keypad"
+chip = "wall"
+rows = ["GPIO5", "GPIO6", "GPIO13", "GPIO19"]
+columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]
+[[reader]]
+name = "usb"
+driver = "evdev"
+usb = "08ff:0009"
+digits = 10
+[[reader]]
+name = "nfc"
+driver = "pn532"
+port = "`+uartPath+`"
+`), 0o600)
+		if err := errors.Join(err, os.Mkdir(filepath.Join(dir, "state"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		punchclock := func(args ...string) *exec.Cmd {
+			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
+			c.Args[0] = "punchclock" // which makes it the program, see TestMain
+			return c
+		}
+		clock := punchclock("run")
+		clock.Stderr = os.Stderr
+		if err := clock.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { clock.Process.Kill(); clock.Wait() })
+		allUp := func() {
+			t.Helper()
+			for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+				var s status
+				out, err := punchclock("status", "--json").Output()
+				up := 0
+				if err == nil && json.Unmarshal(out, &s) == nil {
+					for _, r := range s.Readers {
+						if r.State == "ok" {
+							up++
+						}
+					}
+				}
+				if up == 5 {
+					return
+				}
+				if time.Since(began) > time.Minute {
+					t.Fatalf("%d readers are up: %v %s", up, err, out)
+				}
+			}
+		}
+		allUp()
+		time.Sleep(time.Minute) // what is done once after a start
+		idle := 30 * time.Minute
+		if devicetest.ShortForm() {
+			idle = 3 * time.Minute
+		}
+		before, wokeBefore := spent(t, clock.Process.Pid)
+		time.Sleep(idle)
+		used, woke := spent(t, clock.Process.Pid)
+		used, woke = used-before, woke-wokeBefore
+		share := 100 * used.Seconds() / idle.Seconds()
+		t.Logf("serial, Wiegand, matrix, USB and PN532 at one clock, %v without a tap: %.3f %% of a processor, %.1f wake-ups a second",
+			idle, share, float64(woke)/idle.Seconds())
+		if used == 0 || share > 0.5 {
+			t.Errorf("%v of processor time", used)
+		}
+
+		// It was no sleep of the dead: each of them still hears a card.
+		allUp()
+		if _, err := serial.Write(devicetest.RDM6300([5]byte{0x06, 0x00, 0x12, 0x59, 0xE3})); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		for _, bit := range devicetest.Wiegand("%08b%016b", 123, 45678) {
+			for _, up := range []bool{false, true} {
+				if err := wires.Pull(23+int(bit-'0'), up); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		for _, code := range []uint16{2, 3, 11, 3, 7, 6, 10, 28} { // 1202659, Enter
+			usb.Type(2*time.Millisecond, code)
+		}
+		time.Sleep(2 * time.Second)
+		chip.hold(nfcSeven)
+		time.Sleep(2 * time.Second)
+		chip.hold(nfcNone)
+		out, err := punchclock("punches", "export").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(string(out)) {
+			var row exportRow
+			if err := json.Unmarshal([]byte(line), &row); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, row.Reader+" "+row.Badge)
+		}
+		if want := "serial em:06001259E3, wires w26:123-45678, usb dec:0001202659, nfc uid:04A1B2C3D4E580"; strings.Join(got, ", ") != want {
+			t.Errorf("heard %s, want %s", strings.Join(got, ", "), want)
+		}
+		if err := clock.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := clock.Wait(); err != nil {
+			t.Errorf("the clock ended with %v", err)
+		}
 	})
 }
 
