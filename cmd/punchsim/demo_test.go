@@ -23,8 +23,14 @@ import (
 	"punchclock/ui"
 )
 
-// TestMain is also a clock: as little of one as the demo can notice.
+// asPunchsim makes this program punchsim itself.
+const asPunchsim = "PUNCHSIM_TEST_ITSELF"
+
+// TestMain is also punchsim, and a clock: as little of one as the demo can notice.
 func TestMain(m *testing.M) {
+	if os.Getenv(asPunchsim) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], std{os.Stdin, os.Stdout, os.Stderr}))
+	}
 	if how := os.Getenv("PUNCHSIM_TEST_CLOCK"); how != "" {
 		if err := fakeClock(how, os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

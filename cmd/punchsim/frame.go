@@ -18,6 +18,9 @@ const pn532 = "pn532"
 // overWires is what goes over two wires: bits, as the characters 0 and 1.
 const overWires = "wiegand"
 
+// overKeys is what a person presses: the characters on the keys.
+const overKeys = "keypad"
+
 // frame returns what a reader of a dialect sends for a badge.
 //
 // rdm6300 and id12la carry an em badge: STX, ten hexadecimal digits, two more of
@@ -27,7 +30,8 @@ const overWires = "wiegand"
 // line that ends in CR LF. dec-line writes an em badge the way it is printed on
 // most cards, the low 32 bits as ten digits; a badge of another medium is its value.
 // wiegand is 26, 34 or 37 bits (with a facility) for a w26, w34 or w37 badge, and the 26
-// that a reader of em badges makes of the low 24.
+// that a reader of em badges makes of the low 24. keypad is what a keys badge says, with #
+// for its dashes and * for its commas.
 func frame(dialect string, badge punch.Badge) ([]byte, error) {
 	value := badge.Value()
 	switch dialect {
@@ -86,8 +90,15 @@ func frame(dialect string, badge punch.Badge) ([]byte, error) {
 		}
 		return []byte(value + "\r\n"), nil
 	}
-	if dialect == overWires {
+	switch dialect {
+	case overWires:
 		return wiegandBits(badge)
+	case overKeys:
+		keys := strings.NewReplacer("-", "#", ",", "*").Replace(strings.ToUpper(value))
+		if badge.Medium() != "keys" || strings.Trim(keys, padKeys) != "" {
+			return nil, fmt.Errorf("badge %s: a keypad has digits, A to D, - for # and , for *: write keys:123-4711- for number and PIN", badge.Masked())
+		}
+		return []byte(keys), nil
 	}
 	return nil, usagef("dialect %q: use %s", dialect, strings.Join(dialects, ", "))
 }
@@ -132,6 +143,8 @@ func emBytes(dialect string, badge punch.Badge) ([]byte, error) {
 func garbage(dialect string, good []byte) []byte {
 	b := append([]byte(nil), good...)
 	switch dialect {
+	case overKeys:
+		return []byte{twoKeys}
 	case pn532:
 		b[len(b)-2] ^= 1
 	case "raw4":

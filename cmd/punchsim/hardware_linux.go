@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -150,45 +151,62 @@ func (w *wires) plug() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pull[0] == nil {
-		if err := w.makeChip(); err != nil {
-			return fmt.Errorf("make a GPIO chip: %w; it needs root, the kernel's module: modprobe gpio-sim, and a kernel that has it", err)
+		dir, err := simChip(w.label)
+		if err != nil {
+			return err
+		}
+		for i := range w.pull {
+			if w.pull[i], err = simPull(dir, firstWire+i); err != nil {
+				return err
+			}
 		}
 	}
 	w.in = true
 	return nil
 }
 
-func (w *wires) makeChip() error {
-	dir := filepath.Join(gpioSim, w.label)
-	bank := filepath.Join(dir, "bank0")
+// simChip makes a chip, if there is none of that label, and returns where its lines are.
+func simChip(label string) (dir string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("make a GPIO chip: %w; it needs root, the kernel's module: modprobe gpio-sim, and a kernel that has it", err)
+		}
+	}()
+	config := filepath.Join(gpioSim, label)
+	bank := filepath.Join(config, "bank0")
 	if _, err := os.Stat(bank); err != nil {
 		if err := os.MkdirAll(bank, 0o755); err != nil {
-			return err
+			return "", err
 		}
-		for _, v := range [][2]string{{bank + "/num_lines", fmt.Sprint(simLines)}, {bank + "/label", w.label}, {dir + "/live", "1"}} {
+		for _, v := range [][2]string{{bank + "/num_lines", fmt.Sprint(simLines)}, {bank + "/label", label}, {config + "/live", "1"}} {
 			if err := os.WriteFile(v[0], []byte(v[1]), 0o644); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
-	device, err := os.ReadFile(dir + "/dev_name")
+	device, err := os.ReadFile(config + "/dev_name")
 	if err != nil {
-		return err
+		return "", err
 	}
 	chip, err := os.ReadFile(bank + "/chip_name")
 	if err != nil {
-		return err
+		return "", err
 	}
-	for i := range w.pull {
-		path := fmt.Sprintf("/sys/devices/platform/%s/%s/sim_gpio%d/pull", strings.TrimSpace(string(device)), strings.TrimSpace(string(chip)), firstWire+i)
-		if w.pull[i], err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
-			return err
-		}
-		if _, err := w.pull[i].WriteString("pull-up"); err != nil {
-			return err
-		}
+	return filepath.Join("/sys/devices/platform", strings.TrimSpace(string(device)), strings.TrimSpace(string(chip))), nil
+}
+
+const up, down = "pull-up", "pull-down"
+
+// simPull is what pulls a line, and has pulled it up.
+func simPull(dir string, line int) (*os.File, error) {
+	f, err := os.OpenFile(fmt.Sprintf("%s/sim_gpio%d/pull", dir, line), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(up)
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("pull GPIO%d: %w", line, err)
+	}
+	return f, nil
 }
 
 func (w *wires) unplug() error {
@@ -206,10 +224,115 @@ func (w *wires) send(b []byte) error {
 		if !w.plugged() {
 			return errNobody
 		}
-		for _, level := range []string{"pull-down", "pull-up"} {
+		for _, level := range []string{down, up} {
 			if _, err := w.pull[c-'0'].WriteString(level); err != nil {
 				return fmt.Errorf("pull a wire: %w", err)
 			}
+		}
+	}
+	return nil
+}
+
+// pad is a matrix of 4×4 keys, on lines of a chip of the kernel's gpio-sim. A key that
+// is held connects its row to its column: the row has to follow the column while the
+// clock drives one column after another, and the kernel tells nobody when it does. So
+// as long as a key is held its column is looked at without a pause, which takes a
+// processor and is much faster than a clock lets its wires settle.
+type pad struct {
+	oneWay
+	label               string
+	rows, columns, look [4]*os.File // pulls, pulls, and what the columns are driven to
+}
+
+var padRows, padColumns = [4]int{5, 6, 13, 19}, [4]int{12, 16, 20, 21} // the example's
+
+const (
+	padKeys  = "123A456B789C*0#D"
+	twoKeys  = '&' // 1 and 5, at once
+	keyHeld  = 150 * time.Millisecond
+	keysRest = 150 * time.Millisecond // from one to the next
+)
+
+func (p *pad) name() string {
+	return fmt.Sprintf("GPIO5, 6, 13, 19 (rows) and GPIO12, 16, 20, 21 (columns) of the chip %s", p.label)
+}
+
+func (p *pad) plug() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rows[0] == nil {
+		dir, err := simChip(p.label)
+		if err != nil {
+			return err
+		}
+		for i := range padColumns {
+			if p.look[i], err = os.Open(fmt.Sprintf("%s/sim_gpio%d/value", dir, padColumns[i])); err != nil {
+				return fmt.Errorf("look at GPIO%d: %w", padColumns[i], err)
+			}
+			if p.columns[i], err = simPull(dir, padColumns[i]); err != nil {
+				return err
+			}
+		}
+		for i := range padRows {
+			if p.rows[i], err = simPull(dir, padRows[i]); err != nil {
+				return err
+			}
+		}
+	}
+	p.in = true
+	return nil
+}
+
+func (p *pad) unplug() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.in = false
+	return nil
+}
+
+// send presses keys, one after another.
+func (p *pad) send(b []byte) error {
+	for _, c := range b {
+		if !p.plugged() {
+			return errNobody
+		}
+		held := []int{strings.IndexByte(padKeys, c)}
+		if c == twoKeys {
+			held = []int{0, 5}
+		}
+		if err := p.hold(held); err != nil {
+			return fmt.Errorf("press a key: %w", err)
+		}
+		time.Sleep(keysRest)
+	}
+	return nil
+}
+
+// hold holds keys for a moment, of which no two share a row.
+func (p *pad) hold(keys []int) error {
+	low := make([]bool, len(keys)) // the rows
+	var level [2]byte
+	for began := time.Now(); time.Since(began) < keyHeld; runtime.Gosched() {
+		for i, key := range keys {
+			row, column := p.rows[key/4], key%4
+			// A column that nobody drives any more stays where it was until it is pulled.
+			if _, err := p.columns[column].WriteString(up); err != nil {
+				return err
+			}
+			if _, err := p.look[column].ReadAt(level[:], 0); err != nil {
+				return err
+			}
+			if is := level[0] == '0'; is != low[i] {
+				if _, err := row.WriteString(map[bool]string{true: down, false: up}[is]); err != nil {
+					return err
+				}
+				low[i] = is
+			}
+		}
+	}
+	for _, key := range keys {
+		if _, err := p.rows[key/4].WriteString(up); err != nil {
+			return err
 		}
 	}
 	return nil

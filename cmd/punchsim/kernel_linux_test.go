@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"punchclock/device"
 	"punchclock/device/devicetest"
 	"punchclock/device/evdev"
+	"punchclock/device/keypad"
 	"punchclock/device/wiegand"
 )
 
@@ -41,6 +43,10 @@ func TestKernelReadersHearWhatIsTapped(t *testing.T) {
 				func() (device.Reader, error) {
 					return wiegand.New(wiegand.Config{Name: "front", Chip: "wall", D0: "GPIO17", D1: "GPIO18"})
 				}},
+			{"keys", []string{"--pad", "wall"}, []string{"keys:000123-4711-", "keys:5,86-9-", "keys:d"}, "000123#4711 86#9 return",
+				func() (device.Reader, error) {
+					return keypad.New(wallPad)
+				}},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
 				if err := os.WriteFile(badges, []byte(strings.Join(tc.taps, " 2s\n")+" 2s\n"), 0o600); err != nil {
@@ -50,35 +56,74 @@ func TestKernelReadersHearWhatIsTapped(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ctx, cancel := context.WithCancel(t.Context())
-				events := make(chan device.Event, 64)
-				done := make(chan error, 1)
-				go func() { done <- r.Run(ctx, events) }()
-				var out, errs bytes.Buffer
-				if code := run(t.Context(), append([]string{"tap", "--file", badges}, tc.args...), std{os.Stdin, &out, &errs}); code != 0 {
-					t.Errorf("exit code %d: %s", code, errs.String())
-				}
-				time.Sleep(time.Second)
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-				var got []string
-				for close(events); ; {
-					ev, ok := <-events
-					if !ok {
-						break
+				heard := hear(t, r)
+				var out bytes.Buffer
+				args := append([]string{"tap", "--file", badges}, tc.args...)
+				if tc.args[0] == "--pad" {
+					// A process of its own, as at a desk: one that follows the columns of another.
+					sim := exec.Command("/proc/self/exe", args...)
+					sim.Env, sim.Stdout, sim.Stderr = append(os.Environ(), asPunchsim+"=1"), &out, &out
+					if err := sim.Run(); err != nil {
+						t.Errorf("%v: %s", err, out.String())
 					}
-					if ev.What == device.Card {
-						got = append(got, ev.Medium+":"+ev.Value)
-					} else if ev.What == device.Fault {
-						t.Errorf("fault %s", ev.Fault)
-					}
+				} else if code := run(t.Context(), args, std{os.Stdin, &out, &out}); code != 0 {
+					t.Errorf("exit code %d: %s", code, out.String())
 				}
+				got := heard()
 				if s := strings.Join(got, " "); s != tc.want {
 					t.Errorf("read %s, want %s; punchsim says %s", s, tc.want, out.String())
 				}
 			})
 		}
+		t.Run("two keys at once", func(t *testing.T) {
+			r, err := keypad.New(wallPad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &pad{label: "wall"}
+			if err := p.plug(); err != nil {
+				t.Fatal(err)
+			}
+			heard := hear(t, r)
+			time.Sleep(time.Second)
+			if err := p.send(append(garbage(overKeys, nil), 'A')); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(heard(), " "); got != "noise in" {
+				t.Errorf("read %s", got)
+			}
+		})
 	})
+}
+
+var wallPad = keypad.Config{Name: "front", Chip: "wall",
+	Rows: []string{"GPIO5", "GPIO6", "GPIO13", "GPIO19"}, Columns: []string{"GPIO12", "GPIO16", "GPIO20", "GPIO21"}}
+
+// hear runs a reader until heard is called, which returns what came.
+func hear(t *testing.T, r device.Reader) (heard func() []string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan device.Event, 64)
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, events) }()
+	return func() (got []string) {
+		time.Sleep(time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		close(events)
+		for ev := range events {
+			switch ev.What {
+			case device.Card:
+				got = append(got, ev.Medium+":"+ev.Value)
+			case device.Key:
+				got = append(got, ev.Key)
+			case device.Entry:
+				got = append(got, ev.Number+"#"+string(ev.PIN))
+			case device.Fault:
+				got = append(got, ev.Fault)
+			}
+		}
+		return got
+	}
 }

@@ -89,6 +89,8 @@ func TestFramesAreThoseOfTheDataSheets(t *testing.T) {
 		{"hex-line", "em:06001259E3", hex.EncodeToString([]byte("06001259E3\r\n"))},
 		{"dec-line", "em:06001259E3", hex.EncodeToString([]byte("0001202659\r\n"))},
 		{"dec-line", "em:01026F6C3A", hex.EncodeToString([]byte("0040856634\r\n"))},
+		{overKeys, "keys:000123-4711-", hex.EncodeToString([]byte("000123#4711#"))},
+		{overKeys, "keys:5,d", hex.EncodeToString([]byte("5*D"))},
 		{"dec-line", "dec:018,23011", hex.EncodeToString([]byte("018,23011\r\n"))},
 	} {
 		got, err := frame(tc.dialect, punch.Badge(tc.badge))
@@ -96,7 +98,7 @@ func TestFramesAreThoseOfTheDataSheets(t *testing.T) {
 			t.Errorf("%s %s: %x %v, want %s", tc.dialect, tc.badge, got, err, tc.want)
 		}
 	}
-	for _, tc := range [][2]string{{"rdm6300", "uid:04A1B2C3"}, {"id12la", "dec:123"}, {"hex-line", "dec:1,2"}, {"dec-line", "uid:0A1B2C3D"}, {"raw4", "uid:04A1B2C3D4E580"}, {"pn532", "em:06001259E3"}, {"morse", "em:06001259E3"}} {
+	for _, tc := range [][2]string{{"rdm6300", "uid:04A1B2C3"}, {"id12la", "dec:123"}, {"hex-line", "dec:1,2"}, {"dec-line", "uid:0A1B2C3D"}, {"raw4", "uid:04A1B2C3D4E580"}, {"pn532", "em:06001259E3"}, {"morse", "em:06001259E3"}, {overKeys, "keys:12E"}, {overKeys, "em:0600125903"}} {
 		if b, err := frame(tc[0], punch.Badge(tc[1])); err == nil {
 			t.Errorf("%s %s: %x", tc[0], tc[1], b)
 		}
@@ -169,6 +171,10 @@ func TestMistakesInTheCallAreNamed(t *testing.T) {
 		{"clouds --listen 127.0.0.1:0 --dir " + dir + " --roster " + file("r1.csv", "name\nx\n"), 1, "no employee_no"},
 		{"clouds --listen 127.0.0.1:0 --dir " + dir + " --roster " + file("r2.csv", "employee_no,badges\n1,em:12\n"), 1, "line 2"},
 		{"tap", 2, "--port is missing"},
+		{"tap --pad wall --wires wall --every 1s", 2, "one cable"},
+		{"tap --pad wall --every 1s", 2, "keys:123-4711-"},
+		{"tap --pad Wall/../x --every 1s --badge keys:1-2-", 2, "small letters"},
+		{"tap --pad wall --every 1s --badge em:0A1B2C3D01", 1, "keypad has digits"},
 		{"tap --port " + link, 2, "no terminal"},
 		{"tap --port " + link + " --dialect morse --every 1s", 2, "rdm6300, id12la, idteck, parallax, raw4, hex-line, dec-line, pn532"},
 		{"tap --port " + link + " --every 1s --file x", 2, "not both"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,19 +18,22 @@ import (
 )
 
 func tapCmd(io std) *cobra.Command {
-	var port, usb, chip, dialect, file, roster string
+	var port, usb, chip, keys, dialect, file, roster string
 	var cards []string
 	var every time.Duration
 	var stay bool
 	cmd := &cobra.Command{
-		Use:   "tap --port LINK | --usb VENDOR:PRODUCT | --wires CHIP",
-		Short: "Be a badge reader: serial, a USB keyboard, or two Wiegand wires",
+		Use:   "tap --port LINK | --usb VENDOR:PRODUCT | --wires CHIP | --pad CHIP",
+		Short: "Be a badge reader: serial, a USB keyboard, two Wiegand wires, or a matrix keypad",
 		Long: `Be a badge reader. With --port a serial one at the end of a pseudo-terminal: LINK is
 made and points to it; give it to punchclock as a reader's port. With --usb one that
 types as a keyboard does, by the kernel's uinput: give punchclock's evdev reader the same
 usb = "VENDOR:PRODUCT". With --wires one with Wiegand wires, on GPIO17 (D0) and GPIO18
 (D1) of a chip that the kernel's gpio-sim makes: give punchclock's wiegand reader the same
-chip. Those two need root and the module. The chip stays when punchsim ends.
+chip. With --pad a matrix keypad on such a chip, rows on GPIO5, 6, 13, 19 and columns on
+GPIO12, 16, 20, 21: the keys on the terminal are the pad's, and the badge of a file is
+keys:123-4711- for the number 123 and the PIN 4711, - for # and , for *. Those three need
+root and the module. The chip stays when punchsim ends.
 
 Badges are tapped by key on a
 terminal (1-9 people, 0 an unknown badge, g a spoilt frame, u unplug or plug in,
@@ -39,13 +43,23 @@ Schedule and file wait until somebody has opened the port. With --dialect pn532 
 that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			cables := 0
+			for _, c := range []string{port, usb, chip, keys} {
+				if c != "" {
+					cables++
+				}
+			}
 			switch {
-			case port == "" && usb == "" && chip == "":
-				return usagef("--port is missing: name the link to make, for example --port .run/reader; or use --usb or --wires")
-			case port != "" && usb != "" || port != "" && chip != "" || usb != "" && chip != "":
-				return usagef("a reader hangs on one cable: use one of --port, --usb and --wires")
+			case cables == 0:
+				return usagef("--port is missing: name the link to make, for example --port .run/reader; or use --usb, --wires or --pad")
+			case cables > 1:
+				return usagef("a reader hangs on one cable: use one of --port, --usb, --wires and --pad")
 			case chip != "" && cmd.Flags().Changed("dialect"):
 				return usagef("--dialect is not for --wires: what goes over them is Wiegand")
+			case keys != "" && cmd.Flags().Changed("dialect"):
+				return usagef("--dialect is not for --pad: it has keys")
+			case keys != "" && every > 0 && len(cards) == 0:
+				return usagef("say with --badge what is pressed, for example --badge keys:123-4711-")
 			case usb != "" && !cmd.Flags().Changed("dialect"):
 				dialect = "hex-line"
 			case usb != "" && dialect != "hex-line" && dialect != "dec-line":
@@ -69,6 +83,9 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 			}
 			if chip != "" {
 				dialect = overWires
+			}
+			if keys != "" {
+				dialect = overKeys
 			}
 			r := &reader{dialect: dialect, people: people}
 			var plan []tapAt
@@ -102,7 +119,7 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 					return err
 				}
 			}
-			if r.line, err = newCable(port, usb, chip, dialect); err != nil {
+			if r.line, err = newCable(port, usb, chip, keys, dialect); err != nil {
 				return err
 			}
 			return withCable(cmd.Context(), r.line, func(ctx context.Context) error {
@@ -131,6 +148,7 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 	f.StringVar(&port, "port", "", "`link` to make to the pseudo-terminal")
 	f.StringVar(&usb, "usb", "", "be a USB reader of this `vendor:product`, for example 08ff:0009")
 	f.StringVar(&chip, "wires", "", "be a Wiegand reader on a simulated `chip` of this label")
+	f.StringVar(&keys, "pad", "", "be a matrix keypad on a simulated `chip` of this label")
 	f.StringVar(&dialect, "dialect", "rdm6300", "what the reader speaks: "+strings.Join(dialects, ", "))
 	f.StringVar(&file, "file", "", "tap the badges of this `file`, then end")
 	f.BoolVar(&stay, "stay", false, "with --file: keep the port after the last badge, until interrupted")
@@ -141,7 +159,7 @@ that chip on a UART, for cards such as uid:04A1B2C3D4E580.`,
 }
 
 // newCable plugs in what was asked for.
-func newCable(port, usb, chip, dialect string) (cable, error) {
+func newCable(port, usb, chip, keys, dialect string) (cable, error) {
 	var c cable
 	switch {
 	case port != "":
@@ -152,13 +170,25 @@ func newCable(port, usb, chip, dialect string) (cable, error) {
 			return nil, usagef("--usb %q: write vendor and product in hexadecimal, for example 08ff:0009", usb)
 		}
 		c = k
+	case keys != "":
+		if err := checkLabel("pad", keys); err != nil {
+			return nil, err
+		}
+		c = &pad{label: keys}
 	default:
-		if strings.Trim(chip, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return nil, usagef("--wires %q: use small letters, digits and dashes, for example wall", chip)
+		if err := checkLabel("wires", chip); err != nil {
+			return nil, err
 		}
 		c = &wires{label: chip}
 	}
 	return c, c.plug()
+}
+
+func checkLabel(flag, chip string) error {
+	if strings.Trim(chip, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return usagef("--%s %q: use small letters, digits and dashes, for example wall", flag, chip)
+	}
+	return nil
 }
 
 func newLine(link, dialect string) (cable, error) {
@@ -355,6 +385,9 @@ func (r *reader) unknown() punch.Badge {
 }
 
 func (r *reader) who(badge punch.Badge) string {
+	if r.dialect == overKeys {
+		return "keys"
+	}
 	for _, p := range r.people {
 		if p.badge == badge {
 			return p.number + " " + p.name
@@ -365,6 +398,9 @@ func (r *reader) who(badge punch.Badge) string {
 
 // key does what a key stands for. The words are "" for a key that means nothing.
 func (r *reader) key(k byte) (said string, quit bool, err error) {
+	if c := bytes.ToUpper([]byte{k}); r.dialect == overKeys && strings.Contains(padKeys, string(c)) {
+		return "", false, r.line.send(c)
+	}
 	switch {
 	case k >= '1' && k <= '9':
 		i := int(k - '1')
@@ -377,9 +413,11 @@ func (r *reader) key(k byte) (said string, quit bool, err error) {
 		said, err = r.tap(r.unknown())
 		return said, false, err
 	case k == 'g':
-		b, err := frame(r.dialect, r.unknown())
-		if err != nil {
-			return "", false, err
+		var b []byte
+		if r.dialect != overKeys { // of which it does not matter what was meant
+			if b, err = frame(r.dialect, r.unknown()); err != nil {
+				return "", false, err
+			}
 		}
 		return "sent a spoilt frame", false, r.line.send(garbage(r.dialect, b))
 	case k == 'u':
@@ -398,6 +436,9 @@ func (r *reader) key(k byte) (said string, quit bool, err error) {
 
 // help says which key is who.
 func (r *reader) help() string {
+	if r.dialect == overKeys {
+		return "  0-9 * # a-d  that key\n  g  two keys at once\n  u  unplug the keypad, plug it in\n  q  quit\n"
+	}
 	var b strings.Builder
 	for i, p := range r.people {
 		if i == 9 {
