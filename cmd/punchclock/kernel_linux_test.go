@@ -16,6 +16,15 @@ import (
 	"punchclock/device/devicetest"
 )
 
+// itself makes commands of this very program, as the clock with that configuration.
+func itself(config string) func(args ...string) *exec.Cmd {
+	return func(args ...string) *exec.Cmd {
+		c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
+		c.Args[0] = "punchclock" // which makes it the program, see TestMain
+		return c
+	}
+}
+
 // The whole clock on a kernel with a USB reader, lamps and a relay, as wired at a
 // door: keys go in, and levels come out. This very program is the clock.
 func TestKernelWholeClockWithKeysAndLamps(t *testing.T) {
@@ -61,11 +70,7 @@ chip = "wall"
 rows = ["GPIO5", "GPIO6", "GPIO13", "GPIO19"]
 columns = ["GPIO12", "GPIO16", "GPIO20", "GPIO21"]
 `)
-		punchclock := func(args ...string) *exec.Cmd {
-			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
-			c.Args[0] = "punchclock" // which makes it the program, see TestMain
-			return c
-		}
+		punchclock := itself(config)
 		run := func(args ...string) string {
 			t.Helper()
 			out, err := punchclock(args...).CombinedOutput()
@@ -241,11 +246,7 @@ port = "`+uartPath+`"
 		if err := errors.Join(err, os.Mkdir(filepath.Join(dir, "state"), 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		punchclock := func(args ...string) *exec.Cmd {
-			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
-			c.Args[0] = "punchclock" // which makes it the program, see TestMain
-			return c
-		}
+		punchclock := itself(config)
 		clock := punchclock("run")
 		clock.Stderr = os.Stderr
 		if err := clock.Start(); err != nil {
@@ -383,11 +384,7 @@ d1 = "pin 16"
 		if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		punchclock := func(args ...string) *exec.Cmd {
-			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
-			c.Args[0] = "punchclock" // which makes it the program, see TestMain
-			return c
-		}
+		punchclock := itself(config)
 		if out, err := punchclock("roster", "import", filepath.Join(dir, "people.csv")).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

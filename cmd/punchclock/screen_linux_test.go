@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,11 +54,7 @@ driver = "evdev"
 usb = "08ff:0009"
 digits = 10
 `)
-		program := func(args ...string) *exec.Cmd {
-			c := exec.Command("/proc/self/exe", append(args, "--config", config)...)
-			c.Args[0] = "punchclock" // which makes it the program, see TestMain
-			return c
-		}
+		program := itself(config)
 		if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
 			t.Fatal(err)
 		}
