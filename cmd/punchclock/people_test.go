@@ -65,8 +65,9 @@ func TestWhoLeftGetsTheirOwnCopyAndIsForgotten(t *testing.T) {
 	h.openClouds()
 	h.start()
 	gone := h.people[0]
-	if r := h.tap(gone); r.Outcome != "stored" {
-		t.Fatalf("%+v", r)
+	theirs := h.tap(gone)
+	if theirs.Outcome != "stored" {
+		t.Fatalf("%+v", theirs)
 	}
 	h.tap(h.people[1])
 	h.delivered(20 * time.Second)
@@ -78,6 +79,18 @@ func TestWhoLeftGetsTheirOwnCopyAndIsForgotten(t *testing.T) {
 	today := time.Now().Add(-time.Second)
 	h.must("roster", "import", filepath.Join(h.dir, "next.csv"))
 	on := today.Format(time.RFC3339)
+
+	for _, format := range []string{"jsonl", "csv"} {
+		if out := h.must("punches", "export", "--employee", gone.number, "--format", format); strings.Contains(out, theirs.PunchID) {
+			t.Errorf("%s of whoever has the number now holds another's punch: %s", format, out)
+		}
+		if out := h.must("punches", "export", "--employee", gone.number, "--on", on, "--format", format); !strings.Contains(out, theirs.PunchID) {
+			t.Errorf("%s of whoever had the number lacks the punch: %s", format, out)
+		}
+	}
+	if out, code := h.run("punches", "export", "--config", h.config, "--on", on); code != 2 {
+		t.Errorf("--on without a number: %d %s", code, out)
+	}
 
 	pdf := filepath.Join(h.dir, "copy.pdf")
 	h.must("punches", "export", "--employee", gone.number, "--on", on, "--format", "pdf", "--output", pdf)

@@ -21,6 +21,7 @@ import (
 
 	"punchclock/queue"
 	"punchclock/queue/punch"
+	"punchclock/queue/roster"
 )
 
 // exportRow is one line of `punches export`. Field names and order are the
@@ -139,7 +140,9 @@ func (a *archive) servePunches(w http.ResponseWriter, r *http.Request) {
 	out.Flush()
 }
 
-// selection reads which punches are asked for: since, until, employee.
+// selection reads which punches are asked for: since, until, employee. A number's are
+// those of whoever has it now, or had it on the day `on`: no other person's who has or
+// had the same number. Of a number that nobody has now, all are asked for.
 func (a *archive) selection(q url.Values) (wanted func(queue.Entry) bool, err error) {
 	since, err := parseDay(q.Get("since"), a.cfg.Device.Timezone, false)
 	if err != nil {
@@ -150,12 +153,23 @@ func (a *archive) selection(q url.Values) (wanted func(queue.Entry) bool, err er
 		return nil, err
 	}
 	employee := q.Get("employee")
+	who := personCopy{Employee: employee}
+	if employee != "" {
+		e, _, err := a.holderAsked(url.Values{"employee_no": {employee}, "on": {q.Get("on")}})
+		if err != nil && (q.Get("on") != "" || !errors.Is(err, roster.ErrNobody)) {
+			return nil, err
+		}
+		who.From, who.Until = e.From, e.To
+	}
 	return func(e queue.Entry) bool {
 		t := e.Time()
 		switch {
 		case e.Damaged != nil: // shown in every selection: it could be anybody's
 		case !since.IsZero() && t.Before(since), !until.IsZero() && !t.Before(until), employee != "" && e.Employee != employee:
 			return false
+		case employee != "":
+			row := rowOf(e, a.cfg.Device.ID, a.cfg.Device.Timezone)
+			return who.holds(&row)
 		}
 		return true
 	}, nil
@@ -191,6 +205,8 @@ func punchesCommand(t *tool) *cobra.Command {
 				return usage("format %q: use jsonl, csv or pdf", format)
 			case format == "pdf" && employee == "":
 				return usage("a PDF is one person's own copy: say whose with --employee 000123")
+			case on != "" && employee == "":
+				return usage("--on says which person with a number is meant: add --employee 000123")
 			}
 			cfg, cl, err := t.open(false)
 			if err != nil {
@@ -198,7 +214,7 @@ func punchesCommand(t *tool) *cobra.Command {
 			}
 			defer cl.close()
 			q := url.Values{}
-			for k, v := range map[string]string{"since": since, "until": until, "employee": employee} {
+			for k, v := range map[string]string{"since": since, "until": until, "employee": employee, "on": on} {
 				if v != "" {
 					q.Set(k, v)
 				}
@@ -219,8 +235,8 @@ func punchesCommand(t *tool) *cobra.Command {
 	export.Flags().StringVar(&format, "format", "jsonl", "jsonl, csv, or pdf: one person's own copy")
 	export.Flags().StringVar(&since, "since", "", "from this `day` or moment on")
 	export.Flags().StringVar(&until, "until", "", "up to and with this `day`, or before this moment")
-	export.Flags().StringVar(&employee, "employee", "", "only this employee `number`")
-	export.Flags().StringVar(&on, "on", "", "with pdf: whoever had the number on this `day`")
+	export.Flags().StringVar(&employee, "employee", "", "only whoever has this employee `number`; of one that nobody has now, all of it")
+	export.Flags().StringVar(&on, "on", "", "whoever had the number on this `day`")
 	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
 	t.reporting(export) // JSON is what it writes anyway
 	c.AddCommand(export)
