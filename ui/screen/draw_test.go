@@ -130,7 +130,7 @@ func TestWhatIsTouchedIsTwentyMillimetresHigh(t *testing.T) {
 func TestAnswersAreToldBySymbolAndGroundToo(t *testing.T) {
 	seen := map[string]string{}
 	all := scenes("en")
-	for _, name := range []string{"stored", "stored-unset", "corrected", "duplicate", "unknown", "misread", "not-stored"} {
+	for _, name := range []string{"stored", "stored-unset", "corrected", "duplicate", "unknown", "blocked", "misread", "not-stored"} {
 		d := worker(t).layout(all[name], 800, 480)
 		for _, o := range d.ops {
 			if o.what == symbol {

@@ -170,10 +170,10 @@ func TestNothingFlashesMoreThanThreeTimesASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := atDoor(t, nil)
 		defer d.stop()
-		outcomes := []string{"stored", "unknown_badge", "misread", "not_stored", "duplicate", ""}
+		outcomes := []string{"stored", "unknown_badge", "blocked_badge", "misread", "not_stored", "duplicate", ""}
 		last := ""
 		for i := range 300 { // ten seconds, thirty screens a second
-			last = outcomes[i*7%len(outcomes)]
+			last = outcomes[i*5%len(outcomes)]
 			if last == "" {
 				d.Show(ui.Screen{Kind: "in", Clock: "synced"})
 			} else {

@@ -36,6 +36,7 @@ var answers = map[string]struct{ ground, on rgb }{
 	"unset":         {0x0A4F5E, white},
 	"duplicate":     {0x0B3F78, white},
 	"unknown_badge": {0xFFC533, onLit},
+	"blocked_badge": {0x5D1038, white},
 	"misread":       {0x55267D, white},
 	"not_stored":    {0x930000, white},
 }

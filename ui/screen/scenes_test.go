@@ -49,6 +49,7 @@ func scenes(tag string) map[string]view {
 		"corrected":      result(ui.Result{Outcome: "stored", Kind: "out", Employee: "000123", Name: "張○正", Clock: "synced", Supersedes: "x-000000000041"}),
 		"duplicate":      result(ui.Result{Outcome: "duplicate", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 		"unknown":        result(ui.Result{Outcome: "unknown_badge", Kind: "in", Clock: "synced"}),
+		"blocked":        result(ui.Result{Outcome: "blocked_badge", Kind: "in", Clock: "synced"}),
 		"misread":        result(ui.Result{Outcome: "misread", Clock: "synced"}),
 		"not-stored":     result(ui.Result{Outcome: "not_stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 	}
