@@ -182,8 +182,8 @@ const (
 // Open checks the files, mends what is broken and opens the outbox. Damage never
 // keeps it from opening: the file is set aside under a dated name in the folder
 // quarantine, what is whole in it is taken over, and numbering goes on above the
-// high-water mark; Incident says so. Errors: ErrInUse, ErrOtherDevice, or the
-// file system's.
+// high-water mark; Incident says so. It waits up to half a minute for those who only
+// read. Errors: ErrInUse, ErrOtherDevice, or the file system's.
 func Open(o Options) (*Outbox, error) { return openWith(o, nil) }
 
 func openWith(o Options, extra *extraCopies) (*Outbox, error) {
@@ -216,7 +216,12 @@ func openWith(o Options, extra *extraCopies) (*Outbox, error) {
 	return b, nil
 }
 
-// takeLock keeps a second process out, at once and with a clear word.
+// readersMost is how long a writer waits for those who only read: an export of some
+// millions of punches is done by then.
+const readersMost = 30 * time.Second
+
+// takeLock keeps a second writer out, at once and with a clear word. Those who read
+// beside it are waited for: a clock must not fail to start because somebody exports.
 func (o *Outbox) takeLock() error {
 	flags, how := os.O_RDWR|os.O_CREATE, syscall.LOCK_EX
 	if o.opt.ReadOnly {
@@ -226,7 +231,18 @@ func (o *Outbox) takeLock() error {
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+	for until := time.Now().Add(readersMost); errors.Is(err, syscall.EWOULDBLOCK) && how == syscall.LOCK_EX && time.Now().Before(until); {
+		// Beside readers there is room for one more of them; beside a writer there is none.
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil {
+			break
+		}
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err == nil {
+			time.Sleep(20 * time.Millisecond)
+			err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		}
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return fmt.Errorf("outbox: %s: %w", o.opt.Dir, ErrInUse)

@@ -429,6 +429,36 @@ func TestSecondProcessIsTurnedAway(t *testing.T) {
 	}
 }
 
+func TestClockStartsWhileSomebodyReads(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, Options{Dir: dir})
+	appendN(t, b, 0, 1)
+	b.Close()
+	reader, err := Open(Options{Dir: dir, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error)
+	go func() {
+		b, err := Open(Options{Dir: dir, Device: "test-1"})
+		if err == nil {
+			err = b.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("opened for writing while somebody reads: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Errorf("after the reader has ended: %v", err)
+	}
+}
+
 func TestSegmentsAreOneLog(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{Dir: dir, SegmentRecords: 25}

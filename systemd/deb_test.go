@@ -201,10 +201,10 @@ func (c *chroot) taps(n int) {
 	}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
+	before := c.punches() // while nobody keeps it from looking
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	before := c.punches()
 	for i := range n {
 		fmt.Fprintf(in, "uid:04A1B2C3D4E5%02X\n", i)
 	}
