@@ -375,6 +375,7 @@ func (p *patient) stateChecks() []check {
 		{id: "state.space", parent: "state.dir", title: "space", run: p.roomLeft},
 		{id: "state.sync", parent: "state.medium", title: "time to store", medium: true, limit: 20 * time.Second, run: p.syncTime},
 		{id: "state.life", parent: "state.dir", title: "medium's life", run: p.life},
+		{id: "state.wear", parent: "state.dir", title: "written to it", run: p.wear},
 	}
 }
 
@@ -480,12 +481,6 @@ func (p *patient) medium(context.Context) sight {
 	return ok("%s", detail)
 }
 
-const (
-	bytesEach   = 600    // of a punch: record, pages, second copy and receipts; where there are too few to go by
-	enoughToSay = 10_000 // punches, above which the files tell it better
-	fewDays     = 30
-)
-
 func (p *patient) roomLeft(context.Context) sight {
 	s, err := p.space(p.cfg.Device.StateDir)
 	if err != nil {
@@ -494,21 +489,18 @@ func (p *patient) roomLeft(context.Context) sight {
 	reserve := uint64(p.cfg.Outbox.ReserveMB) << 20
 	detail := fmt.Sprintf("%s of %s free (%.0f %%), %d MB of it kept in reserve", size(s.free), size(s.total), 100*float64(s.free)/float64(max(1, s.total)), p.cfg.Outbox.ReserveMB)
 	room := "make room on " + p.cfg.Device.StateDir + "; nothing that is stored is ever overwritten. What fills it: du -xh --max-depth=2 / | sort -h"
-	days := math.Inf(1)
-	if h := p.holds; h != nil && h.PerDay > 0 {
-		each := float64(bytesEach)
-		if h.Punches > enoughToSay {
-			each = max(each, float64(h.Bytes)/float64(h.Punches))
+	days, known := 0.0, false
+	if h := p.holds; h != nil {
+		if days, known = runwayDays(h.PerDay, h.Punches, h.Bytes, s.free, reserve); known {
+			detail += fmt.Sprintf("; %s, %.0f punches a day over %.0f days", runwayWords(days), h.PerDay, h.OverDays)
 		}
-		days = (float64(s.free) - float64(min(reserve, s.free))) / (h.PerDay * each)
-		detail += fmt.Sprintf("; at %.0f punches a day (over %.0f days) that is %s", h.PerDay, h.OverDays, longTime(days))
 	}
 	switch {
 	case s.free < reserve:
 		return fail(room, "%s: no punch can be stored", detail)
 	case s.totalFiles > 0 && s.freeFiles < 100:
 		return fail("remove files: the file system can hold no more of them", "%s; but only %d more files", detail, s.freeFiles)
-	case days < fewDays:
+	case known && days < fewDays:
 		return warn(room, "%s", detail)
 	case s.free < s.total/5:
 		return warn(room, "%s", detail)
@@ -516,14 +508,31 @@ func (p *patient) roomLeft(context.Context) sight {
 	return ok("%s", detail)
 }
 
-func longTime(days float64) string {
-	switch {
-	case days > 3650:
-		return "more than ten years"
-	case days > 730:
-		return fmt.Sprintf("%.0f years", days/365)
+// runwayWords tell how long the space lasts.
+func runwayWords(days float64) string {
+	if days > 3650 {
+		return "space for more than ten years at this site's rate"
 	}
-	return fmt.Sprintf("%.0f days", days)
+	return fmt.Sprintf("space for %.0f more days at this site's rate", days)
+}
+
+// wear is what is written to the card, whoever writes: that is what ends it.
+func (p *patient) wear(context.Context) sight {
+	dir, err := filepath.EvalSymlinks(p.cfg.Device.StateDir)
+	if err != nil {
+		return sight{}
+	}
+	mnt, _ := p.mountOf(dir)
+	n, known := writtenPerDay(p.root, mnt.device)
+	if !known {
+		return sight{} // no such count here, or the machine's first day
+	}
+	detail := fmt.Sprintf("%s written a day since the machine's start, whoever wrote them", size(uint64(n)))
+	if n > wearMost {
+		return warn("see who writes: apt-get install iotop, then iotop -aoP; a log on the card goes by Storage=volatile in /etc/systemd/journald.conf, swap by swapoff -a",
+			"%s: a card wears out early", detail)
+	}
+	return ok("%s", detail)
 }
 
 func size(b uint64) string {

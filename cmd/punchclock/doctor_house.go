@@ -471,7 +471,9 @@ func (p *patient) readerChecks() (all []check) {
 			last = id + ".device"
 		}
 		if p.running != nil {
-			all = append(all, check{id: id + ".listening", parent: last, title: "reads", run: func(context.Context) sight { return p.readerListens(r) }})
+			all = append(all,
+				check{id: id + ".listening", parent: last, title: "reads", run: func(context.Context) sight { return p.readerListens(r) }},
+				check{id: id + ".traffic", parent: id + ".listening", title: "traffic", run: func(context.Context) sight { return p.readerTraffic(r) }})
 		} else if r.Driver == "stdin" {
 			all = append(all, check{id: id + ".device", title: "device", run: func(context.Context) sight { return ok("lines of the standard input") }})
 		}
@@ -552,9 +554,6 @@ func (p *patient) readerAccess(r readerConfig) sight {
 	return ok("%s, the account %s may open it", detail, who.name)
 }
 
-// manyFaults since the clock's start are worth a look at the cable.
-const manyFaults = 100
-
 func (p *patient) readerListens(r readerConfig) sight {
 	i := slices.IndexFunc(p.running.Readers, func(s readerStatus) bool { return s.Name == r.Name })
 	if i < 0 {
@@ -567,27 +566,41 @@ func (p *patient) readerListens(r readerConfig) sight {
 	} else {
 		detail += ", last heard " + s.LastEvent
 	}
-	total := uint64(0)
 	var faults []string
 	for word, n := range s.Faults {
-		switch word {
-		case device.FaultRandom, device.FaultTwo, device.FaultLearned, device.FaultPIN, device.FaultTries,
-			device.FaultEnrolled, device.FaultEnrolNo, device.FaultEnrolPIN, device.FaultEnrolCard: // read well, and refused
-		default:
-			total += n
-		}
 		faults = append(faults, fmt.Sprintf("%d %s", n, word))
 	}
 	if slices.Sort(faults); len(faults) > 0 {
-		detail += ", faults: " + strings.Join(faults, ", ")
+		detail += ", faults since the start: " + strings.Join(faults, ", ")
 	}
-	switch {
-	case s.State != "ok":
+	if s.State != "ok" {
 		return fail("plug, cable, name and access, see above; journalctl -u punchclock -g "+r.Name+" says why; it comes back by itself", "%s", detail)
-	case total >= manyFaults:
-		return warn("look at cable, plug, supply and dialect", "%s", detail)
 	}
 	return ok("%s", detail)
+}
+
+// readerTraffic is what the punches say of a reader that is there.
+func (p *patient) readerTraffic(r readerConfig) sight {
+	i := slices.IndexFunc(p.running.Readers, func(s readerStatus) bool { return s.Name == r.Name })
+	if i < 0 || p.running.Readers[i].Traffic == nil {
+		return sight{} // the clock has only just begun
+	}
+	t := p.running.Readers[i].Traffic
+	detail := fmt.Sprintf("%d punches in the last whole hour", t.Hour)
+	if t.Usual > 0 {
+		detail += fmt.Sprintf(", usually %d or more", t.Usual)
+	}
+	detail += fmt.Sprintf("; %d frames thrown away in the last 60 minutes", t.Faults)
+	what := t.look()
+	if len(what) == 0 {
+		return ok("%s", detail)
+	}
+	var remedies []string
+	for _, f := range what {
+		detail += "\n" + f.detail
+		remedies = append(remedies, f.remedy)
+	}
+	return warn(strings.Join(remedies, "; "), "%s", detail)
 }
 
 // Lamps, buzzer, relay, readers on wires: lines of a GPIO chip.

@@ -130,7 +130,7 @@ func TestDoctorWhereNoClockRuns(t *testing.T) {
 		"config.valid": isOK, "daemon": isUnknown, "state.dir": isOK, "outbox.open": isOK, "outbox.chain": isOK, "outbox.ready": isAbsent, "roster.people": isOK,
 		"dest.104.token": isOK, "dest.feishu.token": isOK, "dest.104.delivery": isOK, "reader.front.device": isOK, "page.answers": isOK,
 	})
-	for id, want := range map[string]string{"dest.104.delivery": "20 punches wait", "state.space": "at 20 punches a day", "outbox.chain": "20 records"} {
+	for id, want := range map[string]string{"dest.104.delivery": "20 punches wait", "state.space": "at this site's rate, 20 punches a day", "outbox.chain": "20 records"} {
 		if c, _ := r.find(id); !strings.Contains(c.Detail, want) {
 			t.Errorf("%s: %q, want %q", id, c.Detail, want)
 		}

@@ -133,6 +133,7 @@ func newBench(t *testing.T, extra string) *bench {
 		"/sys/class/rtc/rtc0/since_epoch":                            fmt.Sprint(b.now.Unix()),
 		"/etc/systemd/system/punchclock.service":                     "[Service]\nUser=punchclock\nLoadCredential=104-secret\n",
 		"/sys/devices/mmc0/mmc0:1/block/mmcblk0/mmcblk0p2/partition": "2\n",
+		"/sys/devices/mmc0/mmc0:1/block/mmcblk0/stat":                " 1 2 3 4 5 6 1000000 8 9 10 11\n",
 		"/sys/devices/mmc0/mmc0:1/type":                              "MMC\n",
 		"/sys/devices/mmc0/mmc0:1/name":                              "DG4032\n",
 		"/sys/devices/mmc0/mmc0:1/date":                              "03/2023\n",
@@ -262,6 +263,9 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 	dest := func(fn func(d *destinationStatus)) func(*bench) {
 		return running(func(s *status) { fn(&s.Destinations[0]) })
 	}
+	traffic := func(r readerTraffic) func(*bench) {
+		return running(func(s *status) { s.Readers[0].Traffic = &r })
+	}
 	sys := func(name, text string) func(*bench) { return func(b *bench) { b.sys(name, text) } }
 	gone := func(name string) func(*bench) { return func(b *bench) { b.gone(name) } }
 	mount := func(line string) func(*bench) { return sys("/proc/self/mountinfo", line+"\n") }
@@ -387,7 +391,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		}, "state.space", isWarning, "6.0 GB of 32 GB free (19 %)", "make room", 0},
 		{"three weeks left", "", func(b *bench) {
 			b.space = func(string) (space, error) { return space{70e6, 80e6, 1e6, 2e6}, nil }
-		}, "state.space", isWarning, "at 200 punches a day (over 28 days) that is 24 days", "make room", 0},
+		}, "state.space", isWarning, "space for 24 more days at this site's rate, 200 punches a day over 28 days", "make room", 0},
 		{"no more files", "", func(b *bench) {
 			b.space = func(string) (space, error) { return space{20e9, 32e9, 7, 2e6}, nil }
 		}, "state.space", isFailed, "only 7 more files", "remove files", 1},
@@ -409,6 +413,9 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 			b.gone("/sys/devices/mmc0/mmc0:1/life_time")
 			b.sys("/sys/devices/mmc0/mmc0:1/type", "SD\n")
 		}, "state.life", isOK, "SD DG4032, made 03/2023; it does not tell", "", 0},
+		{"what a day writes", "", func(*bench) {}, "state.wear", isOK, "491 MB written a day", "", 0},
+		{"something that writes all day", "", sys("/sys/devices/mmc0/mmc0:1/block/mmcblk0/stat", " 1 2 3 4 5 6 20000000 8 9 10 11\n"), "state.wear", isWarning, "9.8 GB written a day", "iotop", 0},
+		{"a machine's first day", "", sys("/proc/uptime", "80000.5 1.1\n"), "state.wear", absent, "", "", 0},
 		{"a disk that is no card", "", mount("21 1 8:1 / / rw - ext4 /dev/sda1 rw"), "state.life", absent, "", "", 0},
 
 		{"another program reads the files", "", func(b *bench) { b.stopped(); b.outboxErr = fmt.Errorf("x: %w", queue.ErrInUse) }, "outbox.open", isUnknown, "is starting", "again", 3},
@@ -549,7 +556,13 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		}, "reader.front.access", isFailed, "busy", "fuser", 1},
 		{"the port is free", "", (*bench).stopped, "reader.front.access", isOK, "opened at 9600 baud", "", 3},
 		{"a reader that is down", "", running(func(s *status) { s.Readers[0].State = "down" }), "reader.front.listening", isFailed, "down", "journalctl", 1},
-		{"a noisy reader", "", running(func(s *status) { s.Readers[0].Faults = map[string]uint64{"noise": 120, "length": 1} }), "reader.front.listening", isWarning, "faults: 1 length, 120 noise", "cable", 0},
+		{"a noisy reader", "", traffic(readerTraffic{Hour: 3, Usual: 2, Faults: 31}), "reader.front.traffic", isWarning, "3 punches in the last whole hour, usually 2 or more; 31 frames thrown away", "cable", 0},
+		{"a reader that was noisy once", "", running(func(s *status) { s.Readers[0].Faults = map[string]uint64{"noise": 120, "length": 1} }), "reader.front.listening", isOK, "faults since the start: 1 length, 120 noise", "", 0},
+		{"a reader that works", "", traffic(readerTraffic{Hour: 5, Usual: 5, OneCard: 20, Faults: 30}), "reader.front.traffic", isOK, "5 punches in the last whole hour", "", 0},
+		{"a reader that nobody punches at, where people did", "", traffic(readerTraffic{Usual: 5}), "reader.front.traffic", isWarning, "never fewer than 5 punches", "tap a card there", 0},
+		{"a reader that is silent at night", "", traffic(readerTraffic{Usual: 4}), "reader.front.traffic", isOK, "0 punches", "", 0},
+		{"a card that lies on the reader", "", traffic(readerTraffic{Hour: 21, OneCard: 21, Faults: 40}), "reader.front.traffic", isWarning, "one card 21 times", "take away the card", 0},
+		{"a reader that is down has no traffic", "", running(func(s *status) { s.Readers[0].State, s.Readers[0].Traffic = "down", &readerTraffic{Usual: 9} }), "reader.front.traffic", isUnknown, "not run: reader.front.listening failed", "", 1},
 		{"a new reader", "", running(func(s *status) { s.Readers[0].LastEvent = "" }), "reader.front.listening", isOK, "nothing read since the start", "", 0},
 		{"a reader that the clock does not know", "", running(func(s *status) { s.Readers = nil }), "reader.front.listening", isFailed, "does not know it", "restart", 1},
 		{"a keyboard that is not there", "[[reader]]\nname = \"usb\"\ndriver = \"evdev\"\nusb = \"08ff:0009\"\n", func(*bench) {}, "reader.usb.device", isFailed, "no keyboard is 08ff:0009", "plug it in", 4},

@@ -82,10 +82,7 @@ func (m *metrics) count(in <-chan device.Event, out chan<- device.Event, hear fu
 func (m *metrics) watch(h *clockwork) { m.reg.MustRegister(&picture{h: h}) }
 
 // picture turns the status into gauges.
-type picture struct {
-	h       *clockwork
-	traffic trafficWatch
-}
+type picture struct{ h *clockwork }
 
 var (
 	descPending = prometheus.NewDesc("punchclock_outbox_pending", "Punches still to be settled at a destination.", []string{"destination"}, nil)
@@ -144,6 +141,11 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 	}
 	for _, r := range s.Readers {
 		gauge(descReader, yes(r.State == "ok"), r.Name)
+		if t := r.Traffic; t != nil {
+			gauge(descHour, float64(t.Hour), r.Name)
+			gauge(descUsual, float64(t.Usual), r.Name)
+			gauge(descOneCard, float64(t.OneCard), r.Name)
+		}
 	}
 	gauge(descBound, float64(s.Clock.ErrorBoundMS)/1000)
 	for dest, d := range p.h.skew.all() {
@@ -154,16 +156,10 @@ func (p *picture) Collect(c chan<- prometheus.Metric) {
 	gauge(descFree, float64(s.Outbox.FreeBytes))
 	gauge(descBehind, float64(s.Outbox.Mirror.Behind))
 	gauge(descReady, yes(s.Outbox.Ready))
-	t := p.traffic.get(p.h)
-	for reader, r := range t.readers {
-		gauge(descHour, float64(r.hour), reader)
-		gauge(descUsual, float64(r.usual), reader)
-		gauge(descOneCard, float64(r.oneCard), reader)
+	if s.Outbox.RunwayDays != nil {
+		gauge(descRunway, *s.Outbox.RunwayDays)
 	}
-	if days, known := t.runwayDays(s.Outbox, int64(p.h.cfg.Outbox.ReserveMB)<<20); known {
-		gauge(descRunway, days)
-	}
-	if n, known := diskWritten(p.h.cfg.Device.StateDir); known {
+	if n, known := diskWritten("/", deviceOf(p.h.cfg.Device.StateDir)); known {
 		c <- prometheus.MustNewConstMetric(descWritten, prometheus.CounterValue, n)
 	}
 }

@@ -69,8 +69,9 @@ type clockwork struct {
 	lamp    *indicator.Indicator // nil: none is wired
 	metrics *metrics
 	samples *samples
-	skew    skew                  // of the far sides' clocks
-	ready   atomic.Pointer[error] // last answer of Writable, from memory
+	skew    skew                    // of the far sides' clocks
+	traffic atomic.Pointer[traffic] // nil until the log was read
+	ready   atomic.Pointer[error]   // last answer of Writable, from memory
 	started time.Time
 
 	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
@@ -221,6 +222,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { return h.watchConfig(rest, hup) })
 	house.Go(func() error { return night.run(rest) })
 	house.Go(func() error { return h.watchHealth(rest) })
+	house.Go(func() error { return h.watchTraffic(rest) })
 	if face != nil {
 		house.Go(func() error { return h.serveFace(rest, face) })
 		house.Go(func() error { return pokeOnChange(rest, h.outbox, face) })

@@ -67,6 +67,9 @@ type outboxStatus struct {
 	Problem   string       `json:"problem,omitempty"`  // why not
 	Incident  string       `json:"incident,omitempty"` // what was mended since the start
 	Mirror    mirrorStatus `json:"mirror"`
+
+	RunwayDays    *float64 `json:"runway_days,omitempty"`          // for how many days there is space at this site's rate, the reserve left alone; absent until that is known
+	WrittenPerDay *float64 `json:"disk_written_per_day,omitempty"` // bytes written to the disk or card in a day, whoever wrote them; absent on a machine's first day
 }
 
 // mirrorStatus is how the second copy fares.
@@ -94,6 +97,7 @@ type readerStatus struct {
 	State     string            `json:"state"`
 	LastEvent string            `json:"last_event"` // RFC 3339, "" for never
 	Faults    map[string]uint64 `json:"faults,omitempty"`
+	Traffic   *readerTraffic    `json:"traffic,omitempty"` // absent until the log was read
 }
 
 const milliLayout = "2006-01-02T15:04:05.000Z07:00"
@@ -122,6 +126,15 @@ func (h *clockwork) status() status {
 	if b.Mirror.Err != nil {
 		s.Outbox.Mirror.Error = b.Mirror.Err.Error()
 	}
+	t := h.traffic.Load()
+	if t != nil {
+		if days, known := runwayDays(t.perDay, b.LastSeq, b.Bytes, b.Free, uint64(h.cfg.Outbox.ReserveMB)<<20); known {
+			s.Outbox.RunwayDays = &days
+		}
+	}
+	if n, known := writtenPerDay("/", deviceOf(h.cfg.Device.StateDir)); known {
+		s.Outbox.WrittenPerDay = &n
+	}
 	for _, w := range h.workers {
 		c, st := w.cfg(), w.status()
 		d := b.Destinations[c.Name]
@@ -130,7 +143,13 @@ func (h *clockwork) status() status {
 			Reconcile: h.reconciler.status(c.Name)})
 	}
 	for i, r := range h.kiosk.Readers() {
-		s.Readers = append(s.Readers, readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults})
+		rs := readerStatus{Name: r.Name, Driver: h.cfg.Readers[i].Driver, State: r.State, LastEvent: h.when(r.LastEvent), Faults: r.Faults}
+		if t != nil {
+			if rt, known := t.readers[r.Name]; known {
+				rs.Traffic = &rt
+			}
+		}
+		s.Readers = append(s.Readers, rs)
 	}
 	return s
 }
@@ -267,6 +286,18 @@ func (s status) print(out io.Writer) error {
 	if s.Outbox.LowSpace {
 		fmt.Fprintf(w, "warning\tless than 20 %% of the file system is free: make room\n")
 	}
+	if d := s.Outbox.RunwayDays; d != nil {
+		fmt.Fprintf(w, "space\t%s\n", runwayWords(*d))
+		if *d < fewDays {
+			fmt.Fprintf(w, "\tWARNING\tmake room; punchclock doctor says how\n")
+		}
+	}
+	if n := s.Outbox.WrittenPerDay; n != nil {
+		fmt.Fprintf(w, "card\t%s written a day\n", size(uint64(*n)))
+		if *n > wearMost {
+			fmt.Fprintf(w, "\tWARNING\tit wears out early; punchclock doctor says what to do\n")
+		}
+	}
 	if m := s.Outbox.Mirror; m.Error != "" {
 		fmt.Fprintf(w, "second copy\t%d punches behind: %s\n", m.Behind, m.Error)
 	}
@@ -299,9 +330,21 @@ func (s status) print(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%s\t%s\n", d.Name, d.State, d.Pending, d.Parked, oldest, dash(d.LastSuccess), dash(d.LastError))
 	}
 	s.printReconciled(w)
-	fmt.Fprintf(w, "\nREADER\tDRIVER\tSTATE\tLAST EVENT\n")
+	fmt.Fprintf(w, "\nREADER\tDRIVER\tSTATE\tLAST EVENT\tLAST HOUR\tUSUALLY\tONE CARD\tFAULTS\n")
 	for _, r := range s.Readers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Driver, r.State, dash(r.LastEvent))
+		hour, usual, one, faults := "-", "-", "-", "-"
+		if t := r.Traffic; t != nil {
+			hour, one, faults = strconv.Itoa(t.Hour), strconv.Itoa(t.OneCard), strconv.FormatUint(t.Faults, 10)
+			if t.Usual > 0 {
+				usual = fmt.Sprintf("%d or more", t.Usual)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Driver, r.State, dash(r.LastEvent), hour, usual, one, faults)
+		if r.Traffic != nil {
+			for _, f := range r.Traffic.look() {
+				fmt.Fprintf(w, "\tWARNING\t%s: %s\n", f.detail, f.remedy)
+			}
+		}
 	}
 	return w.Flush()
 }
