@@ -38,7 +38,8 @@ var rules = []rule{
 	{"queue/punch", nil, "domain values outlive every library"},
 
 	{"device/serialport", []string{"device", "golang.org/x/sys"}, "the only door to tarm/serial, which is unsafe without its wrapper"},
-	{"device/...", []string{"device", "golang.org/x/sys", "periph.io/x/conn"}, "readers know neither people nor each other"},
+	{"device/gpiochip", []string{"device", "golang.org/x/sys", "github.com/warthog618/go-gpiocdev/uapi"}, "the way to a line knows nobody who takes one"},
+	{"device/...", []string{"device", "device/gpiochip", "golang.org/x/sys", "periph.io/x/conn"}, "readers know neither people nor each other"},
 
 	{"queue/roster", []string{"queue", "queue/punch", "go.etcd.io/bbolt", "golang.org/x/text/unicode/norm", "golang.org/x/crypto/argon2"}, "a file of its own, checked like the outbox's before bbolt touches it; names are compared in one Unicode form, and read as spreadsheets save them; PINs are hashed"},
 	{"queue", []string{"queue/punch", "go.etcd.io/bbolt", "golang.org/x/sys"}, "the outbox does not know who drains it"},
@@ -50,7 +51,7 @@ var rules = []rule{
 	{"sync/...", []string{"sync/drain", "sync/token", "queue/punch"}, "destinations do not know each other"},
 
 	{"ui/text", nil, "sentences need nothing"},
-	{"ui/indicator", []string{"ui", "periph.io/x/conn", "golang.org/x/sys"}, "lamps know cues, not punches; pins come through a door"},
+	{"ui/indicator", []string{"ui", "device/gpiochip", "periph.io/x/conn", "golang.org/x/sys"}, "lamps know cues, not punches; pins come through a door"},
 	{"ui/kiosk", []string{"device", "ui", "queue/punch"}, "the conversation is pure"},
 	{"ui/screen", []string{"ui", "ui/text", "rsc.io/qr", "golang.org/x/image", "golang.org/x/sys"}, "the door's screen knows screens, not punches; displays and touch come through its doors"},
 	{"ui/web", []string{"ui", "ui/text", "rsc.io/qr"}, "the page knows screens, not punches"},

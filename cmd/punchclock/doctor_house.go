@@ -19,7 +19,7 @@ import (
 
 	"punchclock/device"
 	"punchclock/device/evdev"
-	"punchclock/device/wiegand"
+	"punchclock/device/gpiochip"
 	"punchclock/queue"
 	"punchclock/queue/punch"
 	"punchclock/sync/drain"
@@ -630,7 +630,7 @@ func (p *patient) gpioChecks() []check {
 	if len(lines) == 0 {
 		return nil
 	}
-	var chips []wiegand.Chip
+	var chips []gpiochip.Info
 	return []check{
 		{id: "gpio.chip", title: "chip", run: func(context.Context) sight {
 			var f sight
@@ -641,7 +641,7 @@ func (p *patient) gpioChecks() []check {
 	}
 }
 
-func (p *patient) gpioChip(lines []gpioLine) ([]wiegand.Chip, sight) {
+func (p *patient) gpioChip(lines []gpioLine) ([]gpiochip.Info, sight) {
 	chips, err := p.chips()
 	switch {
 	case errors.Is(err, device.ErrMissing):
@@ -676,36 +676,16 @@ func (p *patient) gpioChip(lines []gpioLine) ([]wiegand.Chip, sight) {
 	return chips, ok("%s", strings.Join(have, ", "))
 }
 
-// in finds the line: by the name that the kernel gives it, or by its number.
-func (l gpioLine) in(chips []wiegand.Chip) (wiegand.ChipLine, error) {
-	for _, c := range chips {
-		for _, have := range c.Lines {
-			if l.chip == "" && have.Name == l.pin {
-				return have, nil
-			}
-		}
-	}
-	n, err := device.ParsePin(l.chip, l.pin)
+// in finds the line, as whoever takes it does.
+func (l gpioLine) in(chips []gpiochip.Info) (gpiochip.Line, error) {
+	chip, line, err := gpiochip.Find(chips, l.chip, l.pin)
 	if err != nil {
-		return wiegand.ChipLine{}, err
+		return gpiochip.Line{}, err
 	}
-	if strings.HasPrefix(l.chip, "/") { // else it is a label
-		if real, err := filepath.EvalSymlinks(l.chip); err == nil {
-			l.chip = real
-		}
-	}
-	for _, c := range chips {
-		if (l.chip == "" && c.Header() || l.chip != "" && (l.chip == c.Label || l.chip == c.Path)) && n < len(c.Lines) {
-			return c.Lines[n], nil
-		}
-	}
-	if l.chip != "" {
-		return wiegand.ChipLine{}, fmt.Errorf("no chip %s with a line %s", l.chip, l.pin)
-	}
-	return wiegand.ChipLine{}, fmt.Errorf("no line %s", l.pin)
+	return chip.Lines[line], nil
 }
 
-func (p *patient) gpioTaken(lines []gpioLine, chips []wiegand.Chip) sight {
+func (p *patient) gpioTaken(lines []gpioLine, chips []gpiochip.Info) sight {
 	var taken, said []string
 	for _, l := range lines {
 		have, err := l.in(chips)

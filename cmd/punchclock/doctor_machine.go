@@ -22,8 +22,8 @@ import (
 
 	"punchclock/device/clock"
 	"punchclock/device/evdev"
+	"punchclock/device/gpiochip"
 	"punchclock/device/serialport"
-	"punchclock/device/wiegand"
 	"punchclock/sync/drain"
 )
 
@@ -48,7 +48,7 @@ type machine struct {
 	network  http.RoundTripper // nil is the real one
 	page     func(ctx context.Context, url string) (code int, text string, err error)
 	listen   func(address string) error
-	chips    func() ([]wiegand.Chip, error)
+	chips    func() ([]gpiochip.Info, error)
 	keyboard func(evdev.Config) (path string, err error)
 	port     func(path string, baud int) error // opens a serial port and closes it again
 }
@@ -80,7 +80,7 @@ func thisMachine() *machine {
 		root: "/", uid: os.Geteuid(), now: time.Now,
 		find: exec.LookPath, output: output, space: spaceOf, probe: probeSync, node: nodeOf, account: accountOf, named: accountNamed, group: groupOf,
 		lookup: net.DefaultResolver.LookupHost, reach: drain.Reach, page: getPage, listen: tryListen,
-		chips: wiegand.Chips, keyboard: evdev.Find,
+		chips: gpiochip.Chips, keyboard: evdev.Find,
 		port: func(path string, baud int) error {
 			l, err := serialport.Open(path, baud)
 			if err != nil {

@@ -24,7 +24,7 @@ import (
 	"punchclock/device"
 	"punchclock/device/clock"
 	"punchclock/device/evdev"
-	"punchclock/device/wiegand"
+	"punchclock/device/gpiochip"
 	"punchclock/queue"
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
@@ -61,9 +61,9 @@ func newBench(t *testing.T, extra string) *bench {
 		"/dev/spidev0.0":               {mode: fs.ModeDevice | fs.ModeCharDevice | 0o660, gid: 30, real: "/dev/spidev0.0", writable: true},
 		state:                          {mode: fs.ModeDir | 0o700, uid: 999, gid: 999, real: state},
 	}
-	header := wiegand.Chip{Path: "/dev/gpiochip0", Label: "pinctrl-bcm2711"}
+	header := gpiochip.Info{Path: "/dev/gpiochip0", Label: "pinctrl-bcm2711"}
 	for i := range 58 {
-		header.Lines = append(header.Lines, wiegand.ChipLine{Name: fmt.Sprintf("GPIO%d", i)})
+		header.Lines = append(header.Lines, gpiochip.Line{Name: fmt.Sprintf("GPIO%d", i)})
 	}
 	b.chain = []*x509.Certificate{{NotBefore: b.now.AddDate(0, -3, 0), NotAfter: b.now.AddDate(0, 3, 0), Issuer: pkix.Name{Organization: []string{"Good Roots"}}}}
 	m := &machine{
@@ -109,7 +109,7 @@ func newBench(t *testing.T, extra string) *bench {
 		},
 		page:     func(context.Context, string) (int, string, error) { return 200, "ready", nil },
 		listen:   func(string) error { return nil },
-		chips:    func() ([]wiegand.Chip, error) { return []wiegand.Chip{header}, nil },
+		chips:    func() ([]gpiochip.Info, error) { return []gpiochip.Info{header}, nil },
 		keyboard: func(evdev.Config) (string, error) { return "", errors.New("no keyboard is 08ff:0009") },
 		port:     func(string, int) error { return nil },
 	}
@@ -571,22 +571,22 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"standard input", "[[reader]]\nname = \"desk\"\ndriver = \"stdin\"\n", (*bench).stopped, "reader.desk.device", isOK, "standard input", "", 3},
 
 		{"no GPIO", "", func(b *bench) {
-			b.chips = func() ([]wiegand.Chip, error) {
+			b.chips = func() ([]gpiochip.Info, error) {
 				return nil, fmt.Errorf("this machine has no GPIO: %w", device.ErrMissing)
 			}
 		}, "gpio.chip", isFailed, "no GPIO", "Raspberry Pi", 4},
 		{"another board's GPIO", "", func(b *bench) {
-			b.chips = func() ([]wiegand.Chip, error) {
-				return []wiegand.Chip{{Path: "/dev/gpiochip0", Label: "other", Lines: make([]wiegand.ChipLine, 4)}}, nil
+			b.chips = func() ([]gpiochip.Info, error) {
+				return []gpiochip.Info{{Path: "/dev/gpiochip0", Label: "other", Lines: make([]gpiochip.Line, 4)}}, nil
 			}
 		}, "gpio.chip", isFailed, "green: no line GPIO17; there is other (/dev/gpiochip0, 4 lines)", "write a line", 4},
 		{"a chip of root alone", "", func(b *bench) {
 			b.devices["/dev/gpiochip0"] = node{mode: fs.ModeCharDevice | 0o600, real: "/dev/gpiochip0"}
 		}, "gpio.chip", isFailed, "the account punchclock may not open it", "60-punchclock.rules", 1},
 		{"a chip that this account may not open", "", func(b *bench) {
-			b.chips = func() ([]wiegand.Chip, error) { return nil, fs.ErrPermission }
+			b.chips = func() ([]gpiochip.Info, error) { return nil, fs.ErrPermission }
 		}, "gpio.chip", isUnknown, "permission", "as root", 3},
-		{"a chip that is none", "", func(b *bench) { b.chips = func() ([]wiegand.Chip, error) { return nil, errors.New("no GPIO chip") } }, "gpio.chip", isUnknown, "no GPIO chip", "", 3},
+		{"a chip that is none", "", func(b *bench) { b.chips = func() ([]gpiochip.Info, error) { return nil, errors.New("no GPIO chip") } }, "gpio.chip", isUnknown, "no GPIO chip", "", 3},
 		{"a line that an overlay has", "", func(b *bench) { b.taken(17, "onewire@11") }, "gpio.lines", isFailed, `GPIO17 (green) by "onewire@11"`, "overlay", 1},
 		{"a line that is ours", "", func(b *bench) { b.taken(17, "punchclock@812") }, "gpio.lines", isOK, "green GPIO17 ours", "", 0},
 		{"a line that a clock has, which nobody knows to run", "", func(b *bench) { b.stopped(); b.taken(17, "punchclock@812") }, "gpio.lines", isFailed, "punchclock@812", "overlay", 1},

@@ -2,31 +2,18 @@ package keypad
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/warthog618/go-gpiocdev/uapi"
 	"golang.org/x/sys/unix"
 
-	"punchclock/device"
+	"punchclock/device/gpiochip"
 )
 
 // settle is what the wires get before a row is read; long ones need 10 µs.
 const settle = 20 * time.Microsecond
-
-// headerChips are the labels of the chips behind the header: Raspberry Pi 5, 4,
-// and all before it.
-var headerChips = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
-
-// The kernel's structure has this size on every machine.
-var _ [592]byte = [unsafe.Sizeof(uapi.LineRequest{})]byte{}
 
 // pad is the only door to the chip.
 type pad struct {
@@ -42,16 +29,16 @@ type pad struct {
 var _ Pad = (*pad)(nil)
 
 func openPad(chip string, rows, columns []int) (*pad, error) {
-	f, err := findChip(chip)
+	c, err := gpiochip.Open(chip)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer c.Close()
 	p := &pad{inputs: len(rows), outputs: len(columns), settle: settle}
-	if p.rows, err = request(f, rows, uapi.LineFlagV2Input|uapi.LineFlagV2EdgeFalling|uapi.LineFlagV2BiasPullUp); err != nil {
+	if p.rows, err = request(c, rows, uapi.LineFlagV2Input|uapi.LineFlagV2EdgeFalling|uapi.LineFlagV2BiasPullUp); err != nil {
 		return nil, err
 	}
-	if p.columns, err = request(f, columns, uapi.LineFlagV2Output); err != nil {
+	if p.columns, err = request(c, columns, uapi.LineFlagV2Output); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -59,91 +46,15 @@ func openPad(chip string, rows, columns []int) (*pad, error) {
 }
 
 // request takes lines. Outputs are low at first.
-func request(f *os.File, lines []int, flags uapi.LineFlagV2) (*os.File, error) {
-	req := uapi.LineRequest{Lines: uint32(len(lines))}
-	for i, line := range lines {
-		req.Offsets[i] = uint32(line)
+func request(c *gpiochip.Chip, lines []int, flags uapi.LineFlagV2) (*os.File, error) {
+	fd, err := c.Take(uapi.LineConfig{Flags: flags}, 0, lines...)
+	if err != nil {
+		return nil, err
 	}
-	copy(req.Consumer[:], "punchclock")
-	req.Config.Flags = flags
-	if err := uapi.GetLine(f.Fd(), &req); err != nil {
-		return nil, requestError(f, lines, err)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
 	}
-	if err := unix.SetNonblock(int(req.Fd), true); err != nil {
-		return nil, errors.Join(err, unix.Close(int(req.Fd)))
-	}
-	return os.NewFile(uintptr(req.Fd), "keypad"), nil
-}
-
-// requestError says what a person can do about lines that were not given.
-func requestError(f *os.File, lines []int, err error) error {
-	names := make([]string, len(lines))
-	for i, line := range lines {
-		names[i] = fmt.Sprintf("GPIO%d", line)
-		if info, err := uapi.GetLineInfoV2(f.Fd(), line); err == nil && info.Flags.IsUsed() {
-			names[i] += fmt.Sprintf(" (taken by %q)", uapi.BytesToString(info.Consumer[:]))
-		}
-	}
-	err = fmt.Errorf("request of %s: %w", strings.Join(names, ", "), err)
-	switch {
-	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("%w; take it away from there (an overlay in config.txt, another program), or use other pins", err)
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTTY):
-		return fmt.Errorf("%w; that chip has no such line, or this kernel is older than Linux 5.10", err)
-	}
-	return err
-}
-
-// findChip opens a chip by its label or path, "" is that of a Raspberry Pi's header.
-func findChip(want string) (*os.File, error) {
-	paths, labels := []string{want}, headerChips
-	if !strings.HasPrefix(want, "/") {
-		var err error
-		if paths, err = filepath.Glob("/dev/gpiochip*"); err != nil {
-			return nil, fmt.Errorf("look for GPIO chips: %w", err)
-		}
-		if want != "" {
-			labels = []string{want}
-		}
-	}
-	var seen []string
-	var refused error
-	for _, path := range paths {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			refused = openError(err)
-			continue
-		}
-		info, err := uapi.GetChipInfo(f.Fd())
-		label := uapi.BytesToString(info.Label[:])
-		if err == nil && (want == path || slices.Contains(labels, label)) {
-			return f, nil
-		}
-		f.Close()
-		if err != nil {
-			refused = fmt.Errorf("%s is no GPIO chip: %w", path, err)
-			continue
-		}
-		seen = append(seen, label)
-	}
-	switch {
-	case refused != nil:
-		return nil, refused
-	case len(seen) == 0:
-		return nil, fmt.Errorf("this machine has no GPIO: %w; a keypad needs a Raspberry Pi, or a chip of another make named by chip", device.ErrMissing)
-	}
-	return nil, fmt.Errorf("no GPIO chip is %s: %w; there is %s", strings.Join(labels, " or "), device.ErrMissing, strings.Join(seen, ", "))
-}
-
-// openError says what a person can do about a chip that cannot be opened.
-func openError(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; the program's user must be in the device's group, usually gpio", err)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%w: %w", device.ErrMissing, err)
-	}
-	return err
+	return os.NewFile(uintptr(fd), "keypad"), nil
 }
 
 // control runs f on a file descriptor.

@@ -4,15 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
-	"periph.io/x/conn/v3/driver/driverreg"
-	"periph.io/x/conn/v3/gpio"
+	"github.com/warthog618/go-gpiocdev/uapi"
+	"golang.org/x/sys/unix"
 	"periph.io/x/conn/v3/physic"
 	"periph.io/x/conn/v3/spi"
-	"periph.io/x/host/v3/gpioioctl"
 	"periph.io/x/host/v3/sysfs"
+
+	"punchclock/device/gpiochip"
 )
 
 // openWire opens the bus that Config names, and the line IRQ. It is the only door to
@@ -65,28 +67,56 @@ func hint(err error, overlay, group string) error {
 }
 
 // irqLine is a line of the header as an input.
-type irqLine struct{ pin *gpioioctl.GPIOLine }
+type irqLine struct {
+	file *os.File // edges come out of it
+	buf  [1024]byte
+}
 
 func takeLine(name string) (interrupt, error) {
-	if _, err := driverreg.Init(); err != nil {
-		return nil, fmt.Errorf("look for GPIO chips: %w", err)
+	line, err := irqOf(name)
+	if err != nil {
+		return nil, fmt.Errorf("irq: %w; leave irq out, and the chip is asked", err)
 	}
-	for _, chip := range gpioioctl.Chips {
-		if pin := chip.ByName(name); pin != nil {
-			if err := pin.In(gpio.PullUp, gpio.FallingEdge); err != nil {
-				return nil, fmt.Errorf("take %s for irq: %w", name, err)
-			}
-			return &irqLine{pin}, nil
-		}
+	return line, nil
+}
+
+func irqOf(name string) (*irqLine, error) {
+	chips, err := gpiochip.Chips()
+	if len(chips) == 0 {
+		return nil, err
 	}
-	return nil, fmt.Errorf("irq %s: this machine has no such line; leave irq out, and the chip is asked", name)
+	chip, line, ferr := gpiochip.Find(chips, "", name)
+	if ferr != nil {
+		return nil, errors.Join(ferr, err)
+	}
+	c, err := gpiochip.Open(chip.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	fd, err := c.Take(uapi.LineConfig{Flags: uapi.LineFlagV2Input | uapi.LineFlagV2EdgeFalling | uapi.LineFlagV2BiasPullUp}, 0, line)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return &irqLine{file: os.NewFile(uintptr(fd), "irq")}, nil
 }
 
 // wait is a hint: whether there is something the chip is asked.
 func (l *irqLine) wait(d time.Duration) {
-	if l.pin.Read() == gpio.High {
-		l.pin.WaitForEdge(max(d, time.Millisecond))
+	conn, err := l.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	v := uapi.LineValues{Mask: 1}
+	if cerr := conn.Control(func(fd uintptr) { err = uapi.GetLineValuesV2(fd, &v) }); cerr != nil || err != nil || v.Bits == 0 {
+		return
+	}
+	if l.file.SetReadDeadline(time.Now().Add(max(d, time.Millisecond))) == nil {
+		_, _ = l.file.Read(l.buf[:]) // an edge, an old one, or the deadline
 	}
 }
 
-func (l *irqLine) close() error { return l.pin.Halt() }
+func (l *irqLine) close() error { return l.file.Close() }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,19 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"punchclock/device"
+	"punchclock/device/gpiochip"
 )
 
 // buffered is how many edges the kernel keeps for us. Its own choice, 16 for each
 // line, is less than a frame.
 const buffered = 1024
 
-// headerChips are the labels of the chips behind the header: Raspberry Pi 5, 4,
-// and all before it.
-var headerChips = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
-
 // The kernel's structures have these sizes on every machine.
 var (
-	_ [592]byte                                      = [unsafe.Sizeof(uapi.LineRequest{})]byte{}
 	_ [eventSize]byte                                = [unsafe.Sizeof(uapi.LineEvent{})]byte{}
 	_ [unsafe.Offsetof(uapi.LineEvent{}.Offset)]byte = [12]byte{}
 	_ [unsafe.Offsetof(uapi.LineEvent{}.Seqno)]byte  = [16]byte{}
@@ -70,32 +65,26 @@ func (g *gpio) open(chip string) error {
 	if strings.HasPrefix(chip, "/") {
 		real, err := filepath.EvalSymlinks(chip)
 		if err != nil {
-			return fmt.Errorf("chip %s: %w", chip, openError(err))
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w: %w", device.ErrMissing, err)
+			}
+			return fmt.Errorf("chip %s: %w", chip, err)
 		}
 		chip, folder = real, filepath.Dir(real)
 	}
 	if err := g.watch(folder); err != nil { // before the chip is opened, so that nothing is missed
 		return fmt.Errorf("watch %s: %w", folder, err)
 	}
-	f, info, err := findChip(chip)
+	c, err := gpiochip.Open(chip)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	for _, line := range g.lines {
-		if line >= int(info.Lines) {
-			return fmt.Errorf("GPIO%d: the chip %q has %d lines only: %w", line, uapi.BytesToString(info.Label[:]), info.Lines, device.ErrMissing)
-		}
+	defer c.Close()
+	g.name = c.Name
+	edges := uapi.LineConfig{Flags: uapi.LineFlagV2Input | uapi.LineFlagV2EdgeFalling | uapi.LineFlagV2BiasPullUp}
+	if g.request, err = c.Take(edges, buffered, g.lines[:]...); err != nil {
+		return err
 	}
-	g.name = uapi.BytesToString(info.Name[:]) // which is that of its device file, whatever link led there
-	req := uapi.LineRequest{Lines: 2, EventBufferSize: buffered}
-	req.Offsets[0], req.Offsets[1] = uint32(g.lines[0]), uint32(g.lines[1])
-	copy(req.Consumer[:], "punchclock")
-	req.Config.Flags = uapi.LineFlagV2Input | uapi.LineFlagV2EdgeFalling | uapi.LineFlagV2BiasPullUp
-	if err := uapi.GetLine(f.Fd(), &req); err != nil {
-		return requestError(f, g.lines, err)
-	}
-	g.request = int(req.Fd)
 	if err := errors.Join(g.waitFor(g.request), g.readClocks()); err != nil {
 		return fmt.Errorf("wait for GPIO%d and GPIO%d: %w", g.lines[0], g.lines[1], err)
 	}
@@ -137,96 +126,6 @@ func (g *gpio) waitFor(fd int) error {
 		}
 	})
 	return errors.Join(cerr, err)
-}
-
-// findChip opens a chip by its label or path, "" is that of a Raspberry Pi's header.
-func findChip(want string) (*os.File, uapi.ChipInfo, error) {
-	none := func(format string, args ...any) (*os.File, uapi.ChipInfo, error) {
-		return nil, uapi.ChipInfo{}, fmt.Errorf(format, args...)
-	}
-	open := func(path string) (*os.File, uapi.ChipInfo, error) {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return none("%w", openError(err))
-		}
-		info, err := uapi.GetChipInfo(f.Fd())
-		if err != nil {
-			f.Close()
-			return none("%s is no GPIO chip: %w", path, err)
-		}
-		return f, info, nil
-	}
-	if strings.HasPrefix(want, "/") {
-		return open(want)
-	}
-	paths, err := filepath.Glob("/dev/gpiochip*")
-	if err != nil {
-		return none("look for GPIO chips: %w", err)
-	}
-	if len(paths) == 0 {
-		return none("this machine has no GPIO: %w; a Wiegand reader needs a Raspberry Pi, or a chip of another make named by chip", device.ErrMissing)
-	}
-	labels := headerChips
-	if want != "" {
-		labels = []string{want}
-	}
-	var seen []string
-	var refused error
-	for _, label := range labels {
-		for _, path := range paths {
-			f, info, err := open(path)
-			if err != nil {
-				refused = err
-				continue
-			}
-			have := uapi.BytesToString(info.Label[:])
-			if have == label {
-				return f, info, nil
-			}
-			f.Close()
-			if s := fmt.Sprintf("%s (%s)", have, path); !slices.Contains(seen, s) {
-				seen = append(seen, s)
-			}
-		}
-	}
-	switch {
-	case refused != nil:
-		return none("%w", refused)
-	case want == "":
-		return none("this machine has no Raspberry Pi's header: %w; name another chip by chip, there is %s", device.ErrMissing, strings.Join(seen, ", "))
-	}
-	return none("no GPIO chip is labelled %q: %w; there is %s", want, device.ErrMissing, strings.Join(seen, ", "))
-}
-
-// openError says what a person can do about a chip that cannot be opened.
-func openError(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; the program's user must be in the device's group, usually gpio", err)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%w: %w", device.ErrMissing, err)
-	}
-	return err
-}
-
-// requestError says what a person can do about lines that were not given.
-func requestError(f *os.File, lines [2]int, err error) error {
-	what := fmt.Sprintf("request of GPIO%d and GPIO%d", lines[0], lines[1])
-	switch {
-	case errors.Is(err, unix.EBUSY):
-		var who []string
-		for _, line := range lines {
-			if info, err := uapi.GetLineInfoV2(f.Fd(), line); err == nil && info.Flags.IsUsed() {
-				who = append(who, fmt.Sprintf("GPIO%d by %q", line, uapi.BytesToString(info.Consumer[:])))
-			}
-		}
-		return fmt.Errorf("%s: %w; taken are %s: take it away from there (an overlay in config.txt, another program), or use other pins", what, err, strings.Join(who, ", "))
-	case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%s: %w; it needs Linux 5.10 or newer", what, err)
-	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%s: %w; this chip cannot tell of edges: use another one", what, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
 
 // readClocks finds what the kernel's clock of events, CLOCK_MONOTONIC, was at a

@@ -13,12 +13,9 @@ func TestAMissingPinIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	}
 	want := "no such line"
 	if chips, _ := filepath.Glob("/dev/gpiochip*"); len(chips) == 0 {
-		want = "no GPIO chip"
+		want = "no GPIO"
 	}
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want something with %q", err, want)
-	}
-	if _, err := find(nil, "pinctrl-bcm2711:17"); err == nil || !strings.Contains(err.Error(), "no such line") {
-		t.Errorf("no such chip: %v", err)
 	}
 }
