@@ -160,9 +160,9 @@ find "$t/ir" "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 echo "slot"
 mksquashfs "$root" "$t/slot" -comp zstd -Xcompression-level 9 -all-root -noappend -quiet -no-progress
 gzip -9nc "$modules/vmlinuz" > "$t/vmlinuz.gz"
-cp "$here/slot.its" "$t/"
-(cd "$t" && mkimage -f slot.its slot.fit >/dev/null)
-cat "$t/slot.fit" >> "$t/slot"
+mkimage -A arm64 -O linux -T kernel_noload -C gzip -n Linux -d "$t/vmlinuz.gz" "$t/kernel" >/dev/null
+mkimage -A arm64 -O linux -T ramdisk -C none -n initramfs -d "$t/initrd.img" "$t/initramfs" >/dev/null
+dtc -q -I dts -O dtb -i "$t" "$here/slot.dts" >> "$t/slot"
 [ "$(stat -c %s "$t/slot")" -le $((slot_mib << 20)) ] || { echo "$(stat -c %s "$t/slot") bytes are too many for a slot of $slot_mib MiB"; exit 1; }
 
 echo "boot partition"
@@ -171,6 +171,12 @@ mkdir "$t/fat"
 cp "$fw"/{bootcode.bin,start.elf,fixup.dat,start4.elf,fixup4.dat} "$board/usr/lib/u-boot/rpi_arm64/u-boot.bin" \
 	"$board/usr/lib/linux-image-$kernel"/broadcom/bcm2{837-rpi-3,711-rpi-4,712}*.dtb "$here"/{config,cmdline}.txt "$t/fat/"
 mkimage -A arm64 -T script -d "$here/boot.cmd" "$t/fat/boot.scr" >/dev/null
+# U-Boot's own settings are never written again: nothing but the card and this script, no
+# keyboard and no two seconds for one. A badge that is read while the clock starts
+# would be a key that stops it.
+mkenvimage -s 0x4000 -o "$t/fat/uboot.env" "$here/uboot.txt"
+printf 'BOOT_ORDER=A B\nBOOT_A_LEFT=9\nBOOT_B_LEFT=9\n' | mkenvimage -s 0x4000 -o "$t/fat/slots.env" -
+cp "$t/fat/slots.env" "$t/fat/slots.bak"
 find "$t/fat" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 truncate -s ${boot_mib}M "$t/boot"
 mkfs.vfat --invariant -F 32 -s 1 -i $disk -n PUNCHCLOCK "$t/boot" >/dev/null
