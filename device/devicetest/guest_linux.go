@@ -49,10 +49,14 @@ type Machine struct {
 	I2C []string
 
 	// Screen is the size of a display, such as "800x480", with the modules "virtio-pci"
-	// and "virtio-gpu"; "" for none. Picture is called outside with what is on it, as a
-	// PNG, each time that the guest calls [TakePicture].
+	// and "virtio-gpu"; "" for none. Or it is an older graphics card as QEMU names it,
+	// such as "VGA", whose size the kernel sets. Picture is called outside with what is on
+	// it, as a PNG, each time that the guest calls [TakePicture].
 	Screen  string
 	Picture func(t *testing.T, name string, png []byte)
+
+	// Boot is added to the kernel's command line: "vga=0x314".
+	Boot string
 }
 
 // TakePicture has the outside of the guest look at the display, and returns when it has.
@@ -165,11 +169,14 @@ func (m Machine) run(t *testing.T, root string) error {
 		}
 	}
 	args = append(args, "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
-		"-kernel", kernels[0], "-initrd", initrd, "-append", "console="+console+",115200 loglevel=1 panic=-1 oops=panic")
+		"-kernel", kernels[0], "-initrd", initrd, "-append", "console="+console+",115200 loglevel=1 panic=-1 oops=panic "+m.Boot)
 	cmd := exec.CommandContext(ctx, qemu, args...)
 	var camera monitor
 	if m.Screen != "" {
-		w, h, _ := strings.Cut(m.Screen, "x")
+		card := m.Screen
+		if w, h, sized := strings.Cut(m.Screen, "x"); sized {
+			card = "virtio-gpu-pci,xres=" + w + ",yres=" + h
+		}
 		dir, err := os.MkdirTemp("", "guest") // t.TempDir may be too long for a socket's name
 		if err != nil {
 			return err
@@ -177,7 +184,7 @@ func (m Machine) run(t *testing.T, root string) error {
 		defer os.RemoveAll(dir)
 		camera.dir = dir
 		defer camera.close()
-		cmd.Args = append(cmd.Args, "-device", "virtio-gpu-pci,xres="+w+",yres="+h, "-qmp", "unix:"+camera.socket()+",server=on,wait=off")
+		cmd.Args = append(cmd.Args, "-device", card, "-qmp", "unix:"+camera.socket()+",server=on,wait=off")
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

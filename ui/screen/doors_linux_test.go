@@ -128,17 +128,63 @@ func TestFrameBuffersOfAnUnknownOrderAreRefused(t *testing.T) {
 	if f, err := rgb16.picture(1600); err != nil || f.pitch != 800 {
 		t.Errorf("%+v %v", f, err)
 	}
-	swapped, deep, narrow, none := rgb32, rgb32, rgb32, rgb32
+	swapped, odd, deep, narrow, none := rgb32, rgb32, rgb32, rgb32, rgb32
 	swapped.red, swapped.blue = swapped.blue, swapped.red
+	if f, err := swapped.picture(3200); err != nil || !f.blueFirst {
+		t.Errorf("%+v %v", f, err)
+	}
+	odd.red.offset = 24
 	deep.bits = 24
 	none.xres = 0
-	for i, v := range []fbVar{swapped, deep, none} {
+	for i, v := range []fbVar{odd, deep, none} {
 		if _, err := v.picture(3328); err == nil {
 			t.Errorf("number %d is taken", i)
 		}
 	}
 	if _, err := narrow.picture(800); err == nil {
 		t.Error("lines shorter than the picture are taken")
+	}
+}
+
+func TestTheConsoleIsTakenOffFrameBuffersAlone(t *testing.T) {
+	dir := t.TempDir()
+	consoles := map[string][2]string{"vtcon0": {"(S) dummy device", "0"}, "vtcon1": {"(M) frame buffer device", "1"}, "vtcon2": {"(M) frame buffer device", "0"}, "vtcon3": {"(S) VGA+", "1"}}
+	for name, v := range consoles {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{"name": v[0], "bind": v[1]} {
+			if err := os.WriteFile(filepath.Join(dir, name, file), []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	gave, err := silence(dir)
+	if err != nil || len(gave) != 1 || gave[0] != filepath.Join(dir, "vtcon1", "bind") {
+		t.Errorf("%v %v", gave, err)
+	}
+	for name, v := range consoles {
+		want := v[1]
+		if name == "vtcon1" {
+			want = "0"
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, name, "bind")); err != nil || strings.TrimSpace(string(b)) != want {
+			t.Errorf("%s: %q %v", name, b, err)
+		}
+	}
+	if gave, err := silence(filepath.Join(dir, "none")); err != nil || gave != nil {
+		t.Errorf("%v %v", gave, err)
+	}
+}
+
+func TestOnlyPanelsHaveALampOfTheBoards(t *testing.T) {
+	for kind, name := range connectorKinds {
+		if want := name == "DSI" || name == "DPI" || name == "eDP" || name == "LVDS"; isPanel(uint32(kind)) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+	if isPanel(99) {
+		t.Error("a kind of next year's is a panel")
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"image"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +30,7 @@ type panel struct {
 	off     bool
 	gone    error
 	closed  bool
+	socket  bool // no panel of the board's own
 }
 
 type sight struct {
@@ -41,6 +44,7 @@ func newPanel(w, h int) *panel {
 
 func (p *panel) frame() *frame { return &p.f }
 func (p *panel) name() string  { return "panel" }
+func (p *panel) own() bool     { return !p.socket }
 func (p *panel) Close() error  { p.closed = true; return nil }
 
 func (p *panel) flush(r image.Rectangle) error {
@@ -102,7 +106,7 @@ type door struct {
 func atDoor(t *testing.T, change func(*Config)) *door {
 	d := &door{t: t, panel: newPanel(800, 480), finger: finger{make(chan contact), make(chan struct{})}, house: &fakeHouse{}, said: &bytes.Buffer{}}
 	c := Config{Name: "lobby", Language: "zh-TW", Location: taipei, Backend: d.house, Status: func() Status { return Status{Ready: true} },
-		Logger: slog.New(slog.NewTextHandler(d.said, nil))}
+		Logger: slog.New(slog.NewTextHandler(d.said, nil)), lamps: t.TempDir()}
 	c.out = func() (output, error) { return d.panel, nil }
 	c.touches = func(have map[string]bool) ([]touchDevice, error) {
 		if have["finger"] {
@@ -279,6 +283,105 @@ func TestNightDimsThenSwitchesOffAndATouchOnlyWakes(t *testing.T) {
 		synctest.Wait()
 		if c, off := d.panel.now(); off || c != bright {
 			t.Error("it is not bright by day")
+		}
+	})
+}
+
+// lampOf makes the files of a lamp, as the kernel has them.
+func lampOf(t *testing.T, now string) (dir string, shines func() string) {
+	dir = t.TempDir()
+	at := filepath.Join(dir, "10-0045")
+	if err := os.Mkdir(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"max_brightness": "255", "brightness": now} {
+		if err := os.WriteFile(filepath.Join(at, file), []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, func() string {
+		b, err := os.ReadFile(filepath.Join(at, "brightness"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+}
+
+func TestThePanelsOwnLampIsDimmedAndNotThePicture(t *testing.T) {
+	for was, full := range map[string]string{"200": "200", "31": "255"} { // left dim by one that was killed
+		synctest.Test(t, func(t *testing.T) { // the bubble begins at 08:00 in Taipei
+			dir, shines := lampOf(t, was)
+			d := atDoor(t, func(c *Config) { c.Night.From, c.Night.To, c.lamps = 7*60, 12*60, dir })
+			bright, _ := d.panel.now()
+			if shines() != full {
+				t.Errorf("by day it shines with %s of 255", shines())
+			}
+			time.Sleep(70 * time.Second)
+			synctest.Wait()
+			if c, _ := d.panel.now(); c != bright || shines() != "31" {
+				t.Errorf("after a minute the ground is %x and was %x, the lamp shines with %s", c, bright, shines())
+			}
+			d.Show(answerOf("stored"))
+			synctest.Wait()
+			if c, _ := d.panel.now(); rgb(c) != answers["stored"].ground || shines() != full {
+				t.Errorf("a tap is answered on %x with %s", c, shines())
+			}
+			time.Sleep(11 * time.Minute)
+			synctest.Wait()
+			if _, off := d.panel.now(); !off {
+				t.Error("after eleven minutes it is on")
+			}
+			d.Show(answerOf("stored"))
+			synctest.Wait()
+			if _, off := d.panel.now(); off || shines() != full {
+				t.Errorf("a tap does not light it: %s", shines())
+			}
+			time.Sleep(70 * time.Second)
+			d.stop()
+			if shines() != full {
+				t.Errorf("it is left with %s", shines())
+			}
+		})
+	}
+}
+
+func TestALampThatMayNotBeSetHasThePictureDimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, _ := lampOf(t, "200")
+		file := filepath.Join(dir, "10-0045", "brightness")
+		d := atDoor(t, func(c *Config) { c.Night.From, c.Night.To, c.lamps = 7*60, 12*60, dir })
+		defer d.stop()
+		bright, _ := d.panel.now()
+		if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o755)); err != nil { // which nobody can write to, not even root
+			t.Fatal(err)
+		}
+		time.Sleep(70 * time.Second)
+		synctest.Wait()
+		if c, _ := d.panel.now(); c >= bright {
+			t.Errorf("the ground is %x, and was %x", c, bright)
+		}
+		if n := strings.Count(d.said.String(), "lamp is not dimmed"); n != 1 {
+			t.Errorf("said %d times: %s", n, d.said)
+		}
+	})
+}
+
+func TestAMonitorsLampIsNotThePanels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, shines := lampOf(t, "200")
+		monitor := newPanel(800, 480)
+		monitor.socket = true
+		d := atDoor(t, func(c *Config) {
+			c.Night.From, c.Night.To, c.lamps = 7*60, 12*60, dir
+			c.out = func() (output, error) { return monitor, nil }
+		})
+		defer d.stop()
+		bright, _ := monitor.now()
+		time.Sleep(70 * time.Second)
+		synctest.Wait()
+		if c, _ := monitor.now(); c >= bright || shines() != "200" {
+			t.Errorf("the ground is %x, and was %x; the other display's lamp shines with %s", c, bright, shines())
 		}
 	})
 }
@@ -514,6 +617,11 @@ func TestSixteenBitsAndDimming(t *testing.T) {
 	fr.put(c, c.bounds(), 0, false)
 	if fr.narrow[0] != 0x1F<<11|0x20<<5|0x08 {
 		t.Errorf("%04x", fr.narrow[0])
+	}
+	fr = frame{w: 1, h: 1, pitch: 1, wide: make([]uint32, 1), blueFirst: true}
+	fr.put(c, c.bounds(), 0, false)
+	if fr.wide[0] != 0x4080FF {
+		t.Errorf("%06x", fr.wide[0])
 	}
 	fr = frame{w: 1, h: 1, pitch: 1, wide: make([]uint32, 1)}
 	fr.put(c, c.bounds(), 0, true)

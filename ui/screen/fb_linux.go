@@ -6,6 +6,8 @@ import (
 	"image"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +40,8 @@ const (
 
 	fbUnblanked = 0
 	fbPowerDown = 4
+
+	vtConsoles = "/sys/class/vtconsole"
 )
 
 // framebuffer is a display of the kernel's older kind.
@@ -45,9 +49,12 @@ type framebuffer struct {
 	file    *os.File
 	memory  []byte
 	picture frame
+	console []string // files of the kernel's console, which draws there otherwise
 }
 
-func openFramebuffer(path string) (_ output, err error) {
+// openFramebuffer opens one. consoles is where the kernel lists what draws its consoles,
+// alarm is told why the console cannot be kept out of the picture.
+func openFramebuffer(path, consoles string, alarm func(error)) (_ output, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
@@ -82,7 +89,32 @@ func openFramebuffer(path string) (_ output, err error) {
 	} else {
 		f.picture.narrow = unsafe.Slice((*uint16)(p), n)
 	}
+	if f.console, err = silence(consoles); err != nil {
+		alarm(err)
+	}
 	return f, f.blank(false)
+}
+
+// silence takes the kernel's consoles off the frame buffers: their cursor blinks in the
+// picture otherwise, and what is written to them stands across it. It returns the files
+// that gave them up. A DRM card needs none of this: while it has a master, the console
+// keeps off by itself.
+func silence(consoles string) (gave []string, err error) {
+	names, _ := filepath.Glob(filepath.Join(consoles, "vtcon*", "name"))
+	for _, name := range names {
+		b, rerr := os.ReadFile(name)
+		bind := filepath.Join(filepath.Dir(name), "bind")
+		on, berr := os.ReadFile(bind)
+		if rerr != nil || berr != nil || !strings.Contains(string(b), "frame buffer") || strings.TrimSpace(string(on)) != "1" {
+			continue // another kind, or it does not draw
+		}
+		if werr := os.WriteFile(bind, []byte("0"), 0); werr != nil {
+			err = errors.Join(err, fmt.Errorf("take the console off the display: %w; the program's user must be allowed to write there, see 60-punchclock.rules", werr))
+			continue
+		}
+		gave = append(gave, bind)
+	}
+	return gave, err
 }
 
 // picture says how dots lie, without where.
@@ -91,8 +123,8 @@ func (v *fbVar) picture(line uint32) (frame, error) {
 	switch {
 	case p.w == 0 || p.h == 0 || p.w > 4096 || p.h > 4096 || int(line) < p.w*int(v.bits/8):
 		return p, fmt.Errorf("a picture of %dx%d with lines of %d bytes makes no sense", p.w, p.h, line)
-	case v.bits == 32 && v.red.offset == 16 && v.green.offset == 8 && v.blue.offset == 0:
-		p.pitch = int(line) / 4
+	case v.bits == 32 && v.green.offset == 8 && (v.red.offset == 16 && v.blue.offset == 0 || v.red.offset == 0 && v.blue.offset == 16):
+		p.pitch, p.blueFirst = int(line)/4, v.blue.offset == 16
 	case v.bits == 16 && v.red == (fbField{11, 5, 0}) && v.green == (fbField{5, 6, 0}) && v.blue == (fbField{0, 5, 0}):
 		p.pitch = int(line) / 2
 	default:
@@ -103,6 +135,7 @@ func (v *fbVar) picture(line uint32) (frame, error) {
 
 func (f *framebuffer) frame() *frame { return &f.picture }
 func (f *framebuffer) name() string  { return f.file.Name() }
+func (f *framebuffer) own() bool     { return true } // it does not say what hangs there
 
 func (f *framebuffer) flush(image.Rectangle) error { return nil }
 
@@ -133,6 +166,9 @@ func (f *framebuffer) Close() error {
 	var err error
 	if f.memory != nil {
 		err = unix.Munmap(f.memory)
+	}
+	for _, bind := range f.console {
+		err = errors.Join(err, os.WriteFile(bind, []byte("1"), 0))
 	}
 	return errors.Join(err, f.file.Close())
 }

@@ -2,13 +2,15 @@ package screen
 
 import "image"
 
-// frame is the memory of a display: 32 bits a dot as 0x00RRGGBB, or 16 as 5 red, 6 green
-// and 5 blue. One of wide and narrow is nil.
+// frame is the memory of a display: 32 bits a dot as 0x00RRGGBB, or as 0x00BBGGRR where
+// blueFirst is, as a Raspberry Pi's firmware may have it; or 16 as 5 red, 6 green and 5
+// blue. One of wide and narrow is nil.
 type frame struct {
-	w, h   int
-	pitch  int // dots of a row, those included that are not seen
-	wide   []uint32
-	narrow []uint16
+	w, h      int
+	pitch     int // dots of a row, those included that are not seen
+	wide      []uint32
+	narrow    []uint16
+	blueFirst bool
 }
 
 // put copies a part of the canvas, turned, and darker where wanted, and returns where it
@@ -49,9 +51,12 @@ func (f *frame) put(c *canvas, r image.Rectangle, turn int, dim bool) image.Rect
 			if dim {
 				v = v>>2&0x3F3F3F + v>>4&0x0F0F0F
 			}
-			if f.wide != nil {
+			switch {
+			case f.blueFirst:
+				f.wide[to] = v>>16 | v&0xFF00 | v&0xFF<<16
+			case f.wide != nil:
 				f.wide[to] = v
-			} else {
+			default:
 				f.narrow[to] = uint16(v>>8&0xF800 | v>>5&0x07E0 | v>>3&0x001F)
 			}
 			to += step

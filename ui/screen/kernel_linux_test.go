@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"image"
+	"image/draw"
 	"image/png"
 	"log/slog"
 	"os"
@@ -47,6 +48,46 @@ func expected(t *testing.T, v view, w, h int) *image.RGBA {
 	return c.image()
 }
 
+// compare looks for what was drawn on the picture of a display, whose colours have as many
+// bits; 5 stands for 5, 6 and 5.
+func compare(t *testing.T, name string, data []byte, w, h, bits int) {
+	got, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Errorf("picture %s: %v", name, err)
+		return
+	}
+	want := expected(t, pictures()[name], w, h)
+	switch name {
+	case "off":
+		draw.Draw(want, want.Bounds(), image.Black, image.Point{}, draw.Src)
+	case "dimmed":
+		for i := range want.Pix {
+			want.Pix[i] = want.Pix[i]/4 + want.Pix[i]/16
+		}
+	}
+	if got.Bounds() != want.Bounds() {
+		t.Errorf("picture %s is of %v", name, got.Bounds())
+		return
+	}
+	green := bits
+	if bits == 5 {
+		green = 6
+	}
+	wrong := 0
+	for y := range h {
+		for x := range w {
+			r, g, b, _ := got.At(x, y).RGBA()
+			wr, wg, wb, _ := want.At(x, y).RGBA()
+			if (r^wr)>>(16-bits) != 0 || (g^wg)>>(16-green) != 0 || (b^wb)>>(16-bits) != 0 {
+				wrong++
+			}
+		}
+	}
+	if wrong > 0 {
+		t.Errorf("picture %s: %d dots on the display are not what was drawn", name, wrong)
+	}
+}
+
 // The pictures that the guest asks for, by name.
 func pictures() map[string]view {
 	all := map[string]view{}
@@ -55,6 +96,9 @@ func pictures() map[string]view {
 		v.name, v.code = "lobby", ""
 		all[name] = v
 	}
+	dimmed := all["idle"]
+	dimmed.now = dimmed.now.Add(2 * time.Minute)
+	all["dimmed"], all["off"] = dimmed, dimmed
 	pin := all["idle"]
 	pin.pad = &pad{words: pin.words}
 	all["pin"] = pin
@@ -63,31 +107,7 @@ func pictures() map[string]view {
 
 func TestKernelShowsTheDoorsScreenAndFeelsTheFinger(t *testing.T) {
 	guest := devicetest.Machine{Modules: []string{"virtio-pci", "virtio-gpu", "evdev", "uinput"}, Screen: "800x480"}
-	guest.Picture = func(t *testing.T, name string, data []byte) {
-		got, err := png.Decode(bytes.NewReader(data))
-		if err != nil {
-			t.Errorf("picture %s: %v", name, err)
-			return
-		}
-		want := expected(t, pictures()[name], 800, 480)
-		if got.Bounds() != want.Bounds() {
-			t.Errorf("picture %s is of %v", name, got.Bounds())
-			return
-		}
-		wrong := 0
-		for y := range 480 {
-			for x := range 800 {
-				r, g, b, _ := got.At(x, y).RGBA()
-				wr, wg, wb, _ := want.At(x, y).RGBA()
-				if r != wr || g != wg || b != wb {
-					wrong++
-				}
-			}
-		}
-		if wrong > 0 {
-			t.Errorf("picture %s: %d dots on the display are not what was drawn", name, wrong)
-		}
-	}
+	guest.Picture = func(t *testing.T, name string, data []byte) { compare(t, name, data, 800, 480, 8) }
 	devicetest.InKernel(t, guest, func(t *testing.T) {
 		var displays []*watched
 		var mu sync.Mutex
@@ -105,7 +125,7 @@ func TestKernelShowsTheDoorsScreenAndFeelsTheFinger(t *testing.T) {
 		}
 		f.c.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return night }
 		f.c.out = func() (output, error) {
-			o, err := openDisplay("")
+			o, err := openDisplay("", func(err error) { t.Error(err) })
 			if err != nil {
 				return nil, err
 			}

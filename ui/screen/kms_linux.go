@@ -91,6 +91,7 @@ type card struct {
 	dirty   dirtyFramebuffer
 	clip    []clipRect
 	conn    []uint32
+	panel   bool // its connector is no socket
 	quiet   bool // the driver does not want to be told of changes
 	memory  []byte
 	picture frame
@@ -120,11 +121,12 @@ func ioctl(f *os.File, request uintptr, p unsafe.Pointer) (err error) {
 	return errors.Join(cerr, err)
 }
 
-// openDisplay opens a display by its path, or looks for one.
-func openDisplay(path string) (output, error) {
+// openDisplay opens a display by its path, or looks for one. alarm is told what keeps it
+// from being as it should.
+func openDisplay(path string, alarm func(error)) (output, error) {
 	switch {
 	case strings.HasPrefix(path, "/dev/fb"):
-		return openFramebuffer(path)
+		return openFramebuffer(path, vtConsoles, alarm)
 	case path != "":
 		return openCard(path)
 	}
@@ -137,7 +139,7 @@ func openDisplay(path string) (output, error) {
 		}
 		bad = append(bad, err)
 	}
-	fb, err := openFramebuffer("/dev/fb0")
+	fb, err := openFramebuffer("/dev/fb0", vtConsoles, alarm)
 	switch {
 	case err == nil:
 		return fb, nil
@@ -200,6 +202,7 @@ func openCard(path string) (_ output, err error) {
 		}
 		return nil, fmt.Errorf("%s: switch the display on: %w", path, err)
 	}
+	c.panel = isPanel(connector.kind)
 	c.status = connectorStatus("/sys/class/drm", filepath.Base(path), connector.getConnector)
 	return c, nil
 }
@@ -287,6 +290,11 @@ func (c *card) findCrtc(g getConnector, encoders, crtcs []uint32) (uint32, error
 // connectorKinds are the names of the kernel's drm_connector_enum_list.
 var connectorKinds = []string{"Unknown", "VGA", "DVI-I", "DVI-D", "DVI-A", "Composite", "SVIDEO", "LVDS", "Component", "DIN", "DP", "HDMI-A", "HDMI-B", "TV", "eDP", "Virtual", "DSI", "DPI", "Writeback", "SPI", "USB"}
 
+// isPanel reports whether a kind of connector is for panels with a lamp that the board sets.
+func isPanel(kind uint32) bool {
+	return int(kind) < len(connectorKinds) && slices.Contains([]string{"LVDS", "eDP", "DSI", "DPI"}, connectorKinds[kind])
+}
+
 // connectorStatus is the file that says whether a display is there, without asking it.
 func connectorStatus(sys, card string, g getConnector) string {
 	if int(g.kind) >= len(connectorKinds) {
@@ -297,6 +305,7 @@ func connectorStatus(sys, card string, g getConnector) string {
 
 func (c *card) frame() *frame { return &c.picture }
 func (c *card) name() string  { return c.path }
+func (c *card) own() bool     { return c.panel }
 
 func (c *card) flush(r image.Rectangle) error {
 	if c.quiet || r.Empty() {

@@ -23,9 +23,12 @@
 //
 // On the first connected display of a DRM card (/dev/dri/card*), in a dumb buffer; else
 // on /dev/fb0. The first program that opens a card is its master, which needs no
-// privilege but the group video; the console comes back when the program ends. Dimming
-// is done in the picture, and off is the display's own: no other file of the machine is
-// written to. A display that hangs upright or upside down is turned by Config.Turn.
+// privilege but the group video; the console comes back when the program ends. A frame
+// buffer has no master: the kernel's console is taken off it by its file in
+// /sys/class/vtconsole, or its cursor would blink in the picture. Off is the display's own.
+// Dimming is done by the lamp behind a panel of the board's own (/sys/class/backlight), and
+// where there is none, or it may not be written to, in the picture. A display that hangs
+// upright or upside down is turned by Config.Turn.
 //
 // Touch screens are those of the kernel's input devices that tell places and are no
 // touchpads, with and without slots (multi-touch protocol B). They are taken for this
@@ -123,6 +126,7 @@ type Config struct {
 	out func() (output, error) // opens the display
 	// touches looks for touch screens that are not in use yet.
 	touches func(have map[string]bool) ([]touchDevice, error)
+	lamps   string // where the kernel lists the lamps of panels
 }
 
 // output is a display that was found.
@@ -134,6 +138,9 @@ type output interface {
 	blank(off bool) error
 	// there returns why the display is not there any more, nil while it is.
 	there() error
+	// own reports whether it may be a panel of the board's own, with a lamp that the
+	// kernel sets.
+	own() bool
 	name() string
 	Close() error
 }
@@ -236,7 +243,12 @@ func New(c Config) (*Face, error) {
 		f.c.Location = time.UTC
 	}
 	if f.c.out == nil {
-		f.c.out = func() (output, error) { return openDisplay(c.Device) }
+		f.c.out = func() (output, error) {
+			return openDisplay(c.Device, func(err error) { c.Logger.Warn("the console may write into the screen's picture", "err", err) })
+		}
+	}
+	if f.c.lamps == "" {
+		f.c.lamps = backlights
 	}
 	if f.c.touches == nil {
 		f.c.touches = findTouch
@@ -400,6 +412,22 @@ func (f *Face) session(ctx context.Context) (err error) {
 		w, h = h, w
 	}
 	c := newCanvas(w, h)
+	var lamp *backlight
+	unlit := func(err error) { // the picture is dimmed instead
+		f.c.Logger.Warn("the display's lamp is not dimmed at night, its picture is", "err", err)
+		lamp = nil
+	}
+	if out.own() {
+		var lerr error
+		if lamp, lerr = findLamp(f.c.lamps); lerr != nil {
+			unlit(lerr)
+		}
+	}
+	defer func() {
+		if lamp != nil {
+			err = errors.Join(err, lamp.set(lamp.full))
+		}
+	}()
 	var was []op                       // what is on the display
 	shown := light(255)                // nothing is
 	under := none                      // the ground that is on the display
@@ -432,10 +460,19 @@ func (f *Face) session(ctx context.Context) (err error) {
 			dirty := changed(was, d.ops, c.bounds())
 			if shown != f.light {
 				dirty = []image.Rectangle{c.bounds()}
+				if lamp != nil {
+					n := lamp.full
+					if f.light == dim {
+						n = lamp.low
+					}
+					if err := lamp.set(n); err != nil {
+						unlit(err)
+					}
+				}
 			}
 			for _, r := range dirty {
 				f.paint.paint(c, d.ops, r)
-				if err := out.flush(fr.put(c, r, f.c.Turn, f.light == dim)); err != nil {
+				if err := out.flush(fr.put(c, r, f.c.Turn, f.light == dim && lamp == nil)); err != nil {
 					return err
 				}
 			}
