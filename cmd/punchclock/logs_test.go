@@ -216,3 +216,20 @@ func TestAJournalThatRefusesLeavesTheLineOnStderr(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// Whoever reads the log, a journal or a pipe, may die before the clock does.
+func TestTheClockOutlivesTheReaderOfItsLog(t *testing.T) {
+	h := newHouse(t, settings{})
+	h.start("bash", "-c", `exec "$@" 2> >(exec head -n 1 >&2)`, "bash") // gone after the first line
+	h.unplug()
+	h.until(15*time.Second, "a reader that is away is told", func() bool { return h.status().Readers[0].State == "down" })
+	h.plug()
+	h.until(15*time.Second, "the reader is back", func() bool { return h.status().Readers[0].State == "ok" })
+	if r := h.tap(h.people[0]); r.Outcome != "stored" {
+		t.Errorf("tap without anybody to log to: %+v", r)
+	}
+	h.stop()
+	if n := strings.Count(h.logged(), "\n"); n != 1 {
+		t.Errorf("%d lines were read, so somebody still listened:\n%s", n, h.logged())
+	}
+}

@@ -102,6 +102,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	// A panic would end with 2, which tells systemd that a person must correct the
 	// configuration; so it ends with a signal, and the clock is started again.
 	debug.SetTraceback("crash")
+	// Go ends a program that writes to a stderr nobody reads. Whoever collects the log
+	// may be killed, or fall over: that must not take the clock along.
+	signal.Ignore(syscall.SIGPIPE)
 	book := newLogbook(t.stderr, cfg.Device.ID)
 	defer book.begin()()
 	log := book.logger()
