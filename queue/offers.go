@@ -187,7 +187,13 @@ func (f *offers) write(dir string, sync bool) error {
 		}
 		f.file = file
 	}
-	b := formatOffers(f.now)
+	all := maps.Clone(f.now)
+	for dest, seqs := range f.before { // of those that nothing was offered to since the start
+		if _, ok := all[dest]; !ok && len(seqs) > 0 {
+			all[dest] = slices.Sorted(maps.Keys(seqs))
+		}
+	}
+	b := formatOffers(all)
 	size := (len(b) + offersPage - 1) / offersPage * offersPage
 	b = append(b, bytes.Repeat([]byte("\n"), size-len(b))...)
 	if _, err := f.file.WriteAt(b, 0); err != nil {

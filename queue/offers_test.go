@@ -83,6 +83,9 @@ func TestWhatWasOnItsWayAtAKillIsKnownAfterwardsUntilItHasAVerdict(t *testing.T)
 	if got := underWay(t, o, "104"); !slices.Equal(got, []uint64{2, 4, 5, 7}) {
 		t.Errorf("after a second kill: %v", got)
 	}
+	if got := underWay(t, o, "a \"b\" 7"); !slices.Equal(got, []uint64{20}) {
+		t.Errorf("after a second kill, at a destination that had no turn in between: %v", got)
+	}
 }
 
 func TestAnOffersFileThatIsNotWhatWasWrittenMeansNothingIsKnownAndStopsNothing(t *testing.T) {

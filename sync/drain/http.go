@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -99,7 +100,7 @@ func newTransport(o ClientOptions) (*http.Transport, error) {
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    2,
 		MaxResponseHeaderBytes: headerLimit,
-		DisableCompression:     true, // answers are small, and a small one cannot unfold into a big one
+		DisableCompression:     true, // answers are small: not asked for, see Do
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		Protocols:              new(http.Protocols),
 	}
@@ -448,6 +449,7 @@ func x509Text(c x509.CertificateInvalidError, now time.Time) string {
 // holds no query, header or body, which http.Client.Do's would. The caller reads
 // the answer with [ReadBody], or closes its body.
 func Do(c *http.Client, r *http.Request) (*http.Response, error) {
+	r.Header.Set("Accept-Encoding", "identity") // without it any encoding would do (RFC 9110, 12.5.3)
 	resp, err := c.Do(r)
 	if err == nil {
 		return resp, nil
@@ -463,12 +465,23 @@ func Do(c *http.Client, r *http.Request) (*http.Response, error) {
 // ErrTooLarge is inside ReadBody's error for an answer above its limit.
 var ErrTooLarge = errors.New("the answer is too large")
 
-// ReadBody reads an answer of at most max bytes to its end and closes it. The
-// error of a longer one is [ErrTooLarge]; what was read up to any error is
+// ReadBody reads an answer of at most max bytes to its end and closes it. One that
+// comes packed by gzip, as gateways do unasked, is unpacked, and max counts what comes
+// out. The error of a longer one is [ErrTooLarge]; what was read up to any error is
 // returned, too, and is not to be trusted as an answer.
 func ReadBody(resp *http.Response, max int64) ([]byte, error) {
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	body := io.Reader(resp.Body)
+	if strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		z, err := gzip.NewReader(body)
+		if errors.Is(err, io.EOF) { // no body at all
+			return nil, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		body = z
+	}
+	b, err := io.ReadAll(io.LimitReader(body, max+1))
 	if int64(len(b)) > max {
 		return b[:max], fmt.Errorf("%w: more than %d bytes", ErrTooLarge, max)
 	}

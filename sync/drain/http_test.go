@@ -3,6 +3,7 @@ package drain
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -21,6 +22,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,6 +228,47 @@ func TestAnAnswerLargerThanAllowedIsAnError(t *testing.T) {
 		if errors.Is(err, ErrTooLarge) != tt.tooLarge || int64(len(b)) != min(tt.size, tt.max) {
 			t.Errorf("%d bytes of %d: %d read, %v", tt.size, tt.max, len(b), err)
 		}
+	}
+}
+
+// A gateway may pack what nobody asked to have packed, and a small thing may unpack
+// into a large one.
+func TestAnAnswerThatComesPackedIsUnpackedUpToItsLimit(t *testing.T) {
+	pack := func(r io.Reader) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		if _, err := io.Copy(z, r); err != nil {
+			t.Fatal(err)
+		}
+		z.Close()
+		return b.Bytes()
+	}
+	const said = `{"success":1}`
+	packed := pack(strings.NewReader(said))
+	for _, tt := range []struct {
+		name string
+		sent []byte
+		want string
+		err  error // what errors.Is finds, nil for none
+	}{
+		{"packed", packed, said, nil},
+		{"nothing", nil, "", nil},
+		{"cut", packed[:len(packed)-6], said, io.ErrUnexpectedEOF},
+		{"not packed at all", []byte(said), "", gzip.ErrHeader},
+		{"a bomb", pack(io.LimitReader(zeros{}, 1<<24)), string(make([]byte, 1000)), ErrTooLarge},
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header["Accept-Encoding"]; !slices.Equal(got, []string{"identity"}) {
+				t.Errorf("%s: asked for %q", tt.name, got)
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(tt.sent)
+		}))
+		_, b, err := call(t, t.Context(), newClient(t, ClientOptions{}), srv.URL)
+		if string(b) != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s: %q, %v", tt.name, b, err)
+		}
+		srv.Close()
 	}
 }
 

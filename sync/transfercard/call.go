@@ -241,7 +241,7 @@ func tokenHint(word string) string {
 	case "unsupported_grant_type", "unauthorized_client":
 		return "ask 104 to open client credentials for this client_id"
 	case "invalid_request":
-		return "set auth to the other one of basic and body; 104 did not understand how the client id and secret were sent"
+		return "set auth_style to the other one of basic and body; 104 did not understand how the client id and secret were sent"
 	}
 	return "compare client_id with what 104 gave you and put the current secret into client_secret_file; it is read again by itself"
 }

@@ -656,7 +656,7 @@ func TestTheTokenEndpointsAnswers(t *testing.T) {
 		{"invalid_client", reply(401, `{"error":"invalid_client"}`), "denied:auth_failed", "client_secret_file"},
 		{"invalid_scope", reply(400, `{"error":"invalid_scope","error_description":"x"}`), "denied:auth_failed", "scope prohrm"},
 		{"unsupported_grant_type", reply(400, `{"error":"unsupported_grant_type"}`), "denied:auth_failed", "client credentials"},
-		{"invalid_request", reply(400, `{"error":"invalid_request"}`), "denied:auth_failed", "basic and body"},
+		{"invalid_request", reply(400, `{"error":"invalid_request"}`), "denied:auth_failed", "auth_style"},
 		{"403", reply(403, ``), "denied:auth_failed", "client_secret_file"},
 		{"404", reply(404, ``), "denied:misconfigured", "token_url"},
 		{"405", reply(405, ``), "denied:misconfigured", "token_url"},
