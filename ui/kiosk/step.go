@@ -322,6 +322,12 @@ func (s *state) draft(t *tap) punch.Draft {
 		d.Kind, d.Outcome = l.kind, punch.Duplicate
 		return d
 	}
+	if l != nil && l.boot == d.Stamp.BootID && d.Stamp.Uptime <= l.uptime && l.uptime-d.Stamp.Uptime < time.Second {
+		// Frames that waited in a buffer while the machine stood still come at one moment.
+		// A far side that knows a punch by person and time would take two for one.
+		later := l.uptime + time.Millisecond - d.Stamp.Uptime
+		d.Stamp.Wall, d.Stamp.Uptime = d.Stamp.Wall.Add(later), d.Stamp.Uptime+later
+	}
 	if d.Kind == 0 {
 		d.Kind = s.cfg.scheduled(t.stamp)
 	}

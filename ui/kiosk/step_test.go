@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -444,6 +445,33 @@ func TestWindowOfZeroTurnsDuplicatesOff(t *testing.T) {
 	d.tap(wang)
 	d.tap(wang)
 	d.want("stored", "out")
+}
+
+// After a standstill, frames that waited in a buffer come at one moment. 104 knows a
+// punch by nothing but person and time.
+func TestTwoPunchesOfOnePersonNeverHaveOneTime(t *testing.T) {
+	d := newDoor(t, "2026-11-21 09:00:00", func(c *Config) { c.DuplicateWindow = 0 })
+	d.uptime = d.uptime.Truncate(time.Millisecond)
+	for range 3 {
+		d.tap("em:0000000001")
+		d.tap("em:0000000003")
+	}
+	d.uptime += 2 * time.Millisecond
+	d.tap("em:0000000001") // the time of the third
+	for number, want := range map[string][]int{"000123": {0, 1, 2, 3}, "000456": {0, 1, 2}} {
+		var got []int
+		for _, p := range d.medium {
+			if p.Employee == number {
+				got = append(got, int(p.Stamp.Wall.Sub(d.medium[0].Stamp.Wall).Milliseconds()))
+				if p.Stamp.Wall.Sub(d.medium[0].Stamp.Wall) != p.Stamp.Uptime-d.medium[0].Stamp.Uptime {
+					t.Errorf("%s: wall time and uptime part", p.ID)
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: punches at %v ms, want %v", number, got, want)
+		}
+	}
 }
 
 func TestTwoPeopleAreNeverDuplicatesOfEachOther(t *testing.T) {
