@@ -293,7 +293,8 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 		}
 		wantWords(t, out, "punchclock config example")
 		c.run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", "/usr/lib/systemd/system/punchclock.service",
-			"/usr/lib/systemd/system/punchclock-update.timer", "/usr/lib/systemd/system/punchclock-update.service")
+			"/usr/lib/systemd/system/punchclock-logs.service",
+			"/usr/lib/systemd/system/punchclock-update.timer", "/usr/lib/systemd/system/punchclock-update.service", "/usr/lib/systemd/system/punchclock-secrets.path", "/usr/lib/systemd/system/punchclock-secrets.service")
 		b, err := os.ReadFile(c.path("/etc/punchclock/punchclock.toml.example"))
 		if err != nil || !bytes.Contains(b, []byte("[[reader]]")) {
 			t.Errorf("the example: %v", err)
@@ -683,7 +684,7 @@ func TestUnitsOfThePackageAreUnderstood(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var paths []string
-	for _, name := range []string{"punchclock-update.service", "punchclock-update.timer", "punchclock-trial.service"} {
+	for _, name := range []string{"punchclock-update.service", "punchclock-update.timer", "punchclock-trial.service", "punchclock-secrets.path", "punchclock-secrets.service"} {
 		b, err := os.ReadFile(filepath.Join("deb", name))
 		if err != nil {
 			t.Fatal(err)

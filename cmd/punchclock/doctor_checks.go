@@ -35,6 +35,7 @@ func (p *patient) checks() (all []check) {
 	all = append(all, p.gpioChecks()...)
 	all = append(all, p.readerChecks()...)
 	all = append(all, p.pageChecks()...)
+	all = append(all, p.logChecks()...)
 	return all
 }
 
@@ -272,7 +273,7 @@ func (p *patient) configValid(context.Context) sight {
 
 // secrets looks at every file that a destination needs, where the clock would.
 func (p *patient) secrets(context.Context) sight {
-	var bad, open, closed []string
+	var bad, open, closed, old []string
 	remedy, good := "", 0
 	// look checks one; what is wrong goes into one of the lists.
 	look := func(dest, what, name string, isLogin bool) {
@@ -291,6 +292,9 @@ func (p *patient) secrets(context.Context) sight {
 			good++
 			return
 		}
+		if f.stale && p.running != nil {
+			old = append(old, say("%s: the clock runs with the one from before its start", what))
+		}
 		text, err := readSecret(path)
 		switch {
 		case errors.Is(err, fs.ErrPermission), f.closed && errors.Is(err, fs.ErrNotExist):
@@ -299,6 +303,9 @@ func (p *patient) secrets(context.Context) sight {
 		case err != nil:
 			bad = append(bad, say("%s: %v", what, err))
 			remedy = "write it, and nothing else, into that file, readable only by the clock's account"
+			if p.unit != "" && !filepath.IsAbs(name) {
+				remedy = "write it, and nothing else, into /etc/credstore/" + name + ", chmod 600, then: systemctl restart punchclock"
+			}
 			return
 		}
 		if user, _, parted := strings.Cut(text, ":"); isLogin && (!parted || user == "") {
@@ -339,11 +346,13 @@ func (p *patient) secrets(context.Context) sight {
 		}
 		authority(d.Name, d.CAFile)
 	}
-	switch lines := strings.Join(slices.Concat(bad, closed, open), "\n"); {
+	switch lines := strings.Join(slices.Concat(bad, old, closed, open), "\n"); {
 	case len(bad) > 0:
 		f := fail(remedy, "%s", lines)
 		f.config = true
 		return f
+	case len(old) > 0:
+		return warn("systemctl restart punchclock", "%s", lines)
 	case len(closed) > 0:
 		return unknown("run doctor as root, or as the clock's own account", "%s", lines)
 	case len(open) > 0:

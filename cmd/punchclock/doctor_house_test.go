@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -187,3 +189,79 @@ var (
 	_ tokenAsker = (*feishu.Client)(nil)
 	_ tokenAsker = (*signin.Client)(nil)
 )
+
+func TestDoctorFollowsTheLogsToTheirCollector(t *testing.T) {
+	const day = 24 * time.Hour
+	now := newBench(t, "").now
+	ours := newAuthority(t)
+	keys := map[string]string{}
+	for name, from := range map[string]time.Time{"good": now.Add(-day), "other": now.Add(-day), "over": now.Add(-100 * day), "soon": now.Add(-85 * day), "future": now.Add(day)} {
+		ours.from, ours.life = from, 90*day
+		ours.sign(name, []string{"tpe-1f-lobby"})
+		b, err := os.ReadFile(ours.file(name + "-key.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[name] = string(b)
+	}
+	logs := fmt.Sprintf("[logs]\nserver = \"logs.example:20514\"\nca = %q\ncert = %q\nkey = \"logs-key.pem\"\n", ours.file("ca.pem"), ours.file("good.pem"))
+	const kept, copied = "/etc/credstore/logs-key.pem", "/run/credentials/punchclock-logs.service/logs-key.pem"
+	use := func(name string) func(b *bench) {
+		return func(b *bench) {
+			b.cfg.Logs.Cert = ours.file(name + ".pem")
+			b.sys(kept, keys[name])
+			b.sys(copied, keys[name])
+		}
+	}
+	for _, tc := range []struct {
+		name           string
+		breaks         func(b *bench)
+		id             string
+		state          verdict
+		detail, remedy string
+		exit           int
+	}{
+		{"in order", use("good"), "logs.collector", isOK, "logs.example:20514 answers", "", 0},
+		{"in order", use("good"), "logs.certificates", isOK, "good.pem, 2026-11-21 to 2027-02-19", "", 0},
+		{"in order", use("good"), "logs.service", isOK, "runs", "", 0},
+		{"in order", use("good"), "logs.waiting", isOK, "0 MB", "", 0},
+		{"no collector", func(b *bench) { b.cfg.Logs.Server = "" }, "logs.collector", isAbsent, "", "", 0},
+		{"no rsyslog", func(b *bench) { b.gone("/usr/sbin/rsyslogd") }, "logs.service", isFailed, "not installed", "apt-get install rsyslog", 1},
+		{"not started", func(b *bench) { b.gone("/run/punchclock-logs") }, "logs.service", isFailed, "does not run", "systemctl enable", 1},
+		{"no key", func(b *bench) { b.gone(kept); b.gone(copied) }, "logs.certificates", isFailed, "logs-key.pem", "/etc/credstore/logs-key.pem", 2},
+		{"no key, no connection", func(b *bench) { b.gone(kept); b.gone(copied) }, "logs.collector", isUnknown, "not run: logs.certificates failed", "", 2},
+		{"another's key", func(b *bench) { b.sys(copied, keys["other"]) }, "logs.certificates", isFailed, "private key does not match", "the key that belongs to it", 2},
+		{"a key that was changed", func(b *bench) { b.sys(kept, keys["other"]) }, "logs.certificates", isWarning, "changed since", "restart punchclock-logs", 0},
+		{"a certificate that is over", use("over"), "logs.certificates", isFailed, "it is over", "new one signed", 1},
+		{"a certificate of tomorrow", use("future"), "logs.certificates", isFailed, "not valid yet", "clock.time", 1},
+		{"a certificate that ends soon", use("soon"), "logs.certificates", isWarning, "5 days left", "new one signed", 0},
+		{"a collector that is away", func(b *bench) {
+			b.greet = func(string, *tls.Config) error { return errors.New("connection refused") }
+		}, "logs.collector", isFailed, "connection refused", "punches do not wait", 1},
+		{"somebody else's collector", func(b *bench) {
+			b.greet = func(string, *tls.Config) error {
+				return fmt.Errorf("x: %w", &tls.CertificateVerificationError{Err: errors.New("signed by unknown authority")})
+			}
+		}, "logs.collector", isFailed, "unknown authority", "compare both", 1},
+		{"lines that wait", func(b *bench) {
+			b.sys("/var/lib/punchclock-logs/lines.00000001", "")
+			if err := os.Truncate(b.machine.path("/var/lib/punchclock-logs/lines.00000001"), 40<<20); err != nil {
+				t.Fatal(err)
+			}
+		}, "logs.waiting", isWarning, "42 MB of lines wait", "bring the collector back", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t, logs)
+			b.sys("/usr/sbin/rsyslogd", "")
+			b.sys("/run/punchclock-logs/rsyslog.conf", "")
+			b.sys("/var/lib/punchclock-logs/journal.state", "")
+			use("good")(b)
+			tc.breaks(b)
+			r := b.examine()
+			got, found := r.find(tc.id)
+			if found != (tc.state != isAbsent) || got.State != tc.state || !strings.Contains(got.Detail, tc.detail) || !strings.Contains(got.Remedy, tc.remedy) || (tc.remedy == "") != (got.Remedy == "") || r.Exit != tc.exit {
+				t.Errorf("exit %d, %+v", r.Exit, got)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,6 +52,7 @@ type machine struct {
 	chips    func() ([]gpiochip.Info, error)
 	keyboard func(evdev.Config) (path string, err error)
 	port     func(path string, baud int) error // opens a serial port and closes it again
+	greet    func(server string, c *tls.Config) error
 }
 
 // space is a file system's, in bytes and files.
@@ -80,7 +82,7 @@ func thisMachine() *machine {
 		root: "/", uid: os.Geteuid(), now: time.Now,
 		find: exec.LookPath, output: output, space: spaceOf, probe: probeSync, node: nodeOf, account: accountOf, named: accountNamed, group: groupOf,
 		lookup: net.DefaultResolver.LookupHost, reach: drain.Reach, page: getPage, listen: tryListen,
-		chips: gpiochip.Chips, keyboard: evdev.Find,
+		chips: gpiochip.Chips, keyboard: evdev.Find, greet: greet,
 		port: func(path string, baud int) error {
 			l, err := serialport.Open(path, baud)
 			if err != nil {

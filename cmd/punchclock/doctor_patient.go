@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (p *patient) user() login {
 
 // The secrets' places, beside those that the program itself looks at: where systemd
 // takes them from, and where it has put them for the running clock.
-var credentialFolders = []string{"/run/credentials/punchclock.service", "/etc/credstore", "/run/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore"}
+var credentialFolders = []string{"/etc/credstore", "/run/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore"}
 
 // secretPlace is where a secret lies.
 type secretPlace struct {
@@ -199,18 +200,35 @@ type secretPlace struct {
 	handed bool // systemd has to hand it over
 	sealed bool // only systemd can open it
 	closed bool // it may lie where this account may not look
+	stale  bool // another one was written since the clock was handed its copy
+}
+
+// remedy is where to write a right one, and what makes it count.
+func (f secretPlace) remedy(name string) string {
+	if f.handed {
+		return "write the right one into /etc/credstore/" + name + ", then: systemctl restart punchclock"
+	}
+	return "write the right one into " + f.path + "; no restart is needed"
 }
 
 // secret finds the file of a secret as the clock sees it.
-func (p *patient) secret(name string) (f secretPlace) {
+func (p *patient) secret(name string) secretPlace { return p.secretOf(unitName, name) }
+
+func (p *patient) secretOf(unit, name string) (f secretPlace) {
 	f.path = p.cfg.secretPath(name)
 	if _, err := os.Stat(f.path); err == nil || !errors.Is(err, fs.ErrNotExist) || filepath.IsAbs(name) {
 		return f
 	}
+	copied := p.machine.path(filepath.Join("/run/credentials", unit, name))
+	_, err := p.node(copied)
+	running := err == nil
+	f.closed = errors.Is(err, fs.ErrPermission)
 	for _, dir := range credentialFolders {
 		for _, ending := range []string{"", ".encrypted"} {
 			path := p.machine.path(filepath.Join(dir+ending, name))
 			switch _, err := p.node(path); {
+			case err == nil && running:
+				return secretPlace{path: copied, handed: true, stale: ending == "" && !sameBytes(path, copied)}
 			case err == nil:
 				return secretPlace{path: path, handed: true, sealed: ending != ""}
 			case errors.Is(err, fs.ErrPermission):
@@ -218,7 +236,17 @@ func (p *patient) secret(name string) (f secretPlace) {
 			}
 		}
 	}
+	if running {
+		return secretPlace{path: copied, handed: true}
+	}
 	return f
+}
+
+// sameBytes reports whether two small files hold the same; those that cannot be read do.
+func sameBytes(a, b string) bool {
+	one, err := os.ReadFile(a)
+	two, err2 := os.ReadFile(b)
+	return err != nil || err2 != nil || bytes.Equal(one, two)
 }
 
 // holdings is what the outbox and the roster have to tell doctor: numbers only.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -112,6 +113,7 @@ func newBench(t *testing.T, extra string) *bench {
 		chips:    func() ([]gpiochip.Info, error) { return []gpiochip.Info{header}, nil },
 		keyboard: func(evdev.Config) (string, error) { return "", errors.New("no keyboard is 08ff:0009") },
 		port:     func(string, int) error { return nil },
+		greet:    func(string, *tls.Config) error { return nil },
 	}
 	m.clock = &clock.Machine{BootID: [16]byte{1}, Wall: func() time.Time { return b.now }, Uptime: func() time.Duration { return time.Hour },
 		Kernel: func() (clock.Kernel, error) { return b.kernel, nil }, Chip: func() (string, bool) { return "", false }}
@@ -330,7 +332,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a change that needs a restart", "", running(func(s *status) { s.Configuration = &reloadStatus{Restart: []string{"[kiosk]"}} }), "config.valid", isWarning, "[kiosk]", "restart", 0},
 		{"nobody can punch", "", func(b *bench) { b.cfg.Readers, b.cfg.Kiosk.Listen = nil, "" }, "config.valid", isWarning, "nobody can punch", "[[reader]]", 0},
 		{"punches go nowhere", "", func(b *bench) { b.cfg.Destinations = nil }, "config.valid", isWarning, "go nowhere", "[[destination]]", 0},
-		{"a secret is missing", "", func(b *bench) { os.Remove(filepath.Join(b.dir, "104-secret")) }, "config.secrets", isFailed, "104: secret", "write it", 2},
+		{"a secret is missing", "", func(b *bench) { os.Remove(filepath.Join(b.dir, "104-secret")) }, "config.secrets", isFailed, "104: secret", "/etc/credstore/104-secret, chmod 600", 2},
 		{"a secret for all to read", "", func(b *bench) {
 			os.Chmod(filepath.Join(b.dir, "104-secret"), 0o644)
 			os.Chmod(b.dir, 0o755)
@@ -339,6 +341,16 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a secret that systemd hands over", "", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
 			b.sys("/etc/credstore/104-secret", "s3cret")
+		}, "config.secrets", isOK, "1 files", "", 0},
+		{"a secret that was corrected after the start", "", func(b *bench) {
+			os.Remove(filepath.Join(b.dir, "104-secret"))
+			b.sys("/etc/credstore/104-secret", "s3cret")
+			b.sys("/run/credentials/punchclock.service/104-secret", "wrong")
+		}, "config.secrets", isWarning, "the clock runs with the one from before", "systemctl restart punchclock", 0},
+		{"a secret that is in force", "", func(b *bench) {
+			os.Remove(filepath.Join(b.dir, "104-secret"))
+			b.sys("/etc/credstore/104-secret", "s3cret")
+			b.sys("/run/credentials/punchclock.service/104-secret", "s3cret")
 		}, "config.secrets", isOK, "1 files", "", 0},
 		{"a secret that only systemd opens", "", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
@@ -525,7 +537,12 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a far side that is away", "", dest(func(d *destinationStatus) {
 			d.State, d.LastError, d.Pending, d.OldestUnsentSeconds = "retrying", "no connection", 12, 7300
 		}), "dest.104.delivery", isFailed, "retrying, 12 punches wait, the oldest for 2 hours, last success 2026-11-22T08:58:03.123+08:00\nno connection", "nothing is lost", 1},
-		{"a wrong secret", "", dest(func(d *destinationStatus) { d.State, d.LastError = "auth_failed", "refused" }), "dest.104.delivery", isFailed, "refused", "right secret", 1},
+		{"a wrong secret", "", dest(func(d *destinationStatus) { d.State, d.LastError = "auth_failed", "refused" }), "dest.104.delivery", isFailed, "refused", "104-secret; no restart is needed; or have the account unlocked", 1},
+		{"a wrong secret that systemd has handed over", "", func(b *bench) {
+			os.Remove(filepath.Join(b.dir, "104-secret"))
+			b.sys("/etc/credstore/104-secret", "s3cret")
+			b.running.Destinations[0].State = "auth_failed"
+		}, "dest.104.delivery", isFailed, "auth_failed", "into /etc/credstore/104-secret, then: systemctl restart punchclock", 1},
 		{"a wrong setting", "", dest(func(d *destinationStatus) { d.State, d.LastError = "misconfigured", "api_base" }), "dest.104.delivery", isFailed, "api_base", "configuration", 1},
 		{"punches that are held", "", dest(func(d *destinationStatus) { d.Pending, d.OldestUnsentSeconds = 3, 4000 }), "dest.104.delivery", isWarning, "3 punches wait", "clock.time", 0},
 		{"parked punches", "", dest(func(d *destinationStatus) { d.Parked = 4 }), "dest.104.parked", isWarning, "4 punches wait for a person", "queue ls", 0},

@@ -101,6 +101,18 @@ func (r *room) say(from, to int) {
 	}
 }
 
+func (r *room) sayLong(text string) {
+	r.t.Helper()
+	c, err := net.Dial("unixgram", r.path("/run/systemd/journal/socket"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "MESSAGE=%s\nPRIORITY=4\nSYSLOG_IDENTIFIER=an {odd} one\nLONG=yes\n", text); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // lines returns what the journal holds, as journalctl tells it.
 func (r *room) lines(filter ...string) []map[string]any {
 	r.t.Helper()
@@ -130,11 +142,13 @@ type authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+	from time.Time
+	life time.Duration
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
+	a := &authority{t: t, dir: t.TempDir(), from: time.Now().Add(-time.Hour), life: 25 * time.Hour}
 	a.cert, a.key = a.sign("ca", nil)
 	return a
 }
@@ -150,7 +164,7 @@ func (a *authority) sign(name string, names []string) (*x509.Certificate, *ecdsa
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: number, Subject: pkix.Name{CommonName: name}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	c := &x509.Certificate{SerialNumber: number, Subject: pkix.Name{CommonName: name}, DNSNames: names, NotBefore: a.from, NotAfter: a.from.Add(a.life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true}
 	parent, by := a.cert, a.key
 	if parent == nil {
@@ -266,6 +280,8 @@ func TestAnHourWithoutACollectorLosesNoLineAndDoublesNone(t *testing.T) {
 		}
 		return out
 	}
+	// A line as long as the journal takes from a program, and a field.
+	long := strings.Repeat("長", 40_000/3)
 	said := 0
 	say := func(n int) { r.say(said, said+n); said += n }
 	next := 0
@@ -297,6 +313,7 @@ func TestAnHourWithoutACollectorLosesNoLineAndDoublesNone(t *testing.T) {
 	endSender := sender()
 	h.start(r.connected()...)
 	tap()
+	r.sayLong(long)
 	say(200)
 	h.until(30*time.Second, "lines are collected", func() bool { return len(stored()) == said })
 
@@ -388,6 +405,9 @@ func TestAnHourWithoutACollectorLosesNoLineAndDoublesNone(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(store, "test-door.jsonl"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if text, err := json.Marshal(long); err != nil || bytes.Count(b, text) != 1 {
+		t.Errorf("the long line is there %d times, %v", bytes.Count(b, text), err)
 	}
 	collected := map[string]int{}
 	for _, l := range jsonLines(t, b) {
@@ -522,12 +542,25 @@ func TestALineThatNobodyHasTakenOutlivesRsyslog(t *testing.T) {
 		if err = errors.Join(err, keepUnsent(dir, untaken)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		got, err := takeUnsent(dir)
+		_, files, err := takeUnsent(dir)
+		for _, f := range files {
+			f.Close() // killed before it has sent them
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got, files, err := takeUnsent(dir)
 		if want := strings.Fields("before " + tc.want); err != nil || !slices.Equal(strings.Fields(strings.ReplaceAll(strings.Join(got, " "), "from ", "")), want) {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 		}
-		if again, err := takeUnsent(dir); err != nil || len(again) > 0 {
-			t.Errorf("%s: taken over twice: %q, %v", name, again, err)
+		if again, _, err := takeUnsent(dir); err != nil || len(again) > 0 {
+			t.Errorf("%s: taken over by two: %q, %v", name, again, err)
+		}
+		if err := (&sender{files: files}).forget(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if again, _, err := takeUnsent(dir); err != nil || len(again) > 0 {
+			t.Errorf("%s: taken over when they were sent: %q, %v", name, again, err)
 		}
 	}
 }
@@ -571,6 +604,7 @@ func TestTheCollectorStoresALineOnce(t *testing.T) {
 	put(line("a", rememberLines))
 	put(line("../../etc/passwd", 1))
 	put("nothing that we know")
+	put(`an {odd} name - - - @cee:{"PUNCHCLOCK_DEVICE":"b","LINE":"x"}`)
 	if f, err := os.OpenFile(filepath.Join(dir, "b.jsonl"), os.O_WRONLY|os.O_APPEND, 0); err != nil {
 		t.Fatal(err)
 	} else {
@@ -582,7 +616,7 @@ func TestTheCollectorStoresALineOnce(t *testing.T) {
 	put(line("a", rememberLines+10))
 	put(line("b", 5))
 	put(line("b", 6))
-	for name, want := range map[string]int{"a.jsonl": rememberLines + 11, "b.jsonl": 2, "other.jsonl": 2} {
+	for name, want := range map[string]int{"a.jsonl": rememberLines + 11, "b.jsonl": 3, "other.jsonl": 2} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || bytes.Count(b, []byte("\n")) != want {
 			t.Errorf("%s: %d lines, %v; want %d", name, bytes.Count(b, []byte("\n")), err, want)
@@ -590,5 +624,51 @@ func TestTheCollectorStoresALineOnce(t *testing.T) {
 	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "*")); len(found) != 3 {
 		t.Errorf("%v", found)
+	}
+}
+
+func TestALineThatIsTooLongStaysJSON(t *testing.T) {
+	most := 0
+	for _, fields := range []map[string]string{{"MESSAGE": strings.Repeat("長", 200_000), "A": "b"}, {"MESSAGE": strings.Repeat("\x01", 500_000)}, {"MESSAGE": strings.Repeat("a", longestLine/2), "B": strings.Repeat("b", longestLine/2), "C": strings.Repeat("\"", longestLine/2)}} {
+		b, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := shortened("<4>1 - x x - - - " + lineMark + string(b))
+		most = max(most, len(got))
+		head, text, _ := strings.Cut(got, lineMark)
+		var back map[string]string
+		if err := json.Unmarshal([]byte(text), &back); err != nil || len(back) != len(fields) || head != "<4>1 - x x - - - " || got != shortened(got) && len(got) > longestLine {
+			t.Errorf("%v: %.100q", err, got)
+		}
+		for key, v := range back {
+			if whole := fields[key]; v != whole && !strings.HasPrefix(whole, strings.TrimSuffix(v, "…")) {
+				t.Errorf("%s is %.40q", key, v)
+			}
+		}
+	}
+	if most > longestLine || most < longestLine/4 {
+		t.Errorf("shortened to %d", most)
+	}
+}
+
+// The text of a cut connection has our own port in it.
+func TestACollectorThatStaysAwayIsSaidOnce(t *testing.T) {
+	var sent []sentLine
+	b := journalBook(&sent)
+	end := b.begin()
+	n := 40_000
+	s := &sender{log: b.logger(), server: "x:1", dial: func() (*relp, error) {
+		n++
+		return nil, &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: n}, Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+	}}
+	for range 10 {
+		if s.line("a line") == nil {
+			t.Error("taken")
+		}
+	}
+	end()
+	if len(sent) != 1 || !strings.Contains(sent[0].message, "127.0.0.1") {
+		t.Errorf("said %d times: %v", len(sent), sent)
 	}
 }

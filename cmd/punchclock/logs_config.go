@@ -99,6 +99,8 @@ var collectorConf = template.Must(template.New("collector").Parse(`# Written by:
 #   /etc/punchclock-collector/cert.pem, key.pem     this machine's own
 # and a folder /var/log/punchclock, in which each clock gets a file with a line of JSON
 # for each line of its journal. Whoever runs rsyslog must be able to write there.
+# Without the first line what is longer than 8 KB would be cut.
+global(maxMessageSize="256k")
 module(load="imrelp" tls.tlslib="openssl")
 module(load="omprog")
 template(name="punchclock-line" type="string" string="%msg%\n")
@@ -107,7 +109,7 @@ ruleset(name="punchclock" queue.type="Direct") {
 	action(type="omprog" name="punchclock-store" binary="{{.Program}}" template="punchclock-line"
 		confirmMessages="on" closeTimeout="5000" action.resumeRetryCount="-1" action.resumeInterval="1")
 }
-input(type="imrelp" port="{{.Port}}" ruleset="punchclock" maxDataSize="64k" keepAlive="on" tls="on"
+input(type="imrelp" port="{{.Port}}" ruleset="punchclock" maxDataSize="256k" keepAlive="on" tls="on"
 	tls.caCert="{{.Dir}}/ca.pem" tls.myCert="{{.Dir}}/cert.pem" tls.myPrivKey="{{.Dir}}/key.pem"
 	{{if .Clocks}}tls.authMode="name" tls.permittedPeer=[{{range $i, $c := .Clocks}}{{if $i}}, {{end}}"{{$c}}"{{end}}]{{else}}tls.authMode="certvalid"{{end}})
 `))

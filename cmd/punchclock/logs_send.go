@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // The two programs that rsyslog starts are told a line at a time on stdin and answer
@@ -191,11 +193,14 @@ func logSendCommand(t *tool) *cobra.Command {
 				}
 				return dialRELP(cfg.Logs.Server, c)
 			}}
-			if s.first, err = takeUnsent(state); err != nil {
-				return err
+			if s.first, s.files, err = takeUnsent(state); err != nil {
+				return fmt.Errorf("logs send: lines of before: %w", err)
 			}
 			untaken, err := s.left(confirm(t.stdin, t.stdout, s.line))
-			return errors.Join(err, keepUnsent(state, untaken))
+			if kerr := keepUnsent(state, untaken); kerr != nil {
+				return errors.Join(err, kerr)
+			}
+			return errors.Join(err, s.forget())
 		},
 	}
 	logState(c, &state)
@@ -267,7 +272,8 @@ type sender struct {
 	said   string
 
 	mu    sync.Mutex
-	first []string // of an earlier life, to be sent before anything else
+	first []string   // of an earlier life, to be sent before anything else
+	files []*os.File // in which they lie
 }
 
 // left returns what nobody has taken when confirm has ended with err, and err where it
@@ -288,41 +294,95 @@ func keepUnsent(dir string, lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	path := filepath.Join(dir, fmt.Sprintf("unsent-%d", os.Getpid()))
-	return os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
+	for n := os.Getpid(); ; n++ {
+		path := filepath.Join(dir, fmt.Sprintf("unsent-%d", n))
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // else of an earlier life that had our number
+			return replaceFile(path, []byte(strings.Join(lines, "\n")+"\n"))
+		}
+	}
 }
 
-// takeUnsent takes over what those before us have left.
-func takeUnsent(dir string) (lines []string, err error) {
-	found, err := filepath.Glob(filepath.Join(dir, "unsent-*"))
+// takeUnsent takes over what those before us have left. The files stay, locked while
+// they are open: whoever is killed meanwhile leaves them to the next one.
+func takeUnsent(dir string) (lines []string, files []*os.File, err error) {
+	found, err := filepath.Glob(filepath.Join(dir, "unsent-*[0-9]"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, path := range found {
-		b, err := os.ReadFile(path)
+		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // the other one has it
+			continue // the other one had it
 		}
-		if err = errors.Join(err, os.Remove(path)); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, nil, err
+		}
+		// A file that was locked and removed before we had it is nobody's any more.
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			_, err = os.Stat(path)
+		}
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
+			f.Close()
+			continue
+		}
+		files = append(files, f)
+		b, rerr := io.ReadAll(f)
+		if err = errors.Join(err, rerr); err != nil {
+			return nil, nil, err
 		}
 		for line := range strings.Lines(string(b)) {
 			lines = append(lines, strings.TrimSuffix(line, "\n"))
 		}
 	}
-	return lines, nil
+	return lines, files, nil
+}
+
+// forget removes the files of an earlier life: their lines are sent, or written down
+// again.
+func (s *sender) forget() (err error) {
+	for _, f := range s.files {
+		err = errors.Join(err, os.Remove(f.Name()), f.Close())
+	}
+	s.files = nil
+	return err
+}
+
+// longestLine is what the collector takes, see collectorConf, less some room.
+const longestLine = 240 << 10
+
+// shortened cuts the long fields of a line that is too long, so that it stays JSON. Two
+// times the same line give the same.
+func shortened(line string) string {
+	head, text, _ := strings.Cut(line, lineMark)
+	var fields map[string]any
+	if json.Unmarshal([]byte(text), &fields) != nil {
+		return line[:longestLine]
+	}
+	for most := longestLine / 2; ; most /= 2 {
+		for key, v := range fields {
+			if s, is := v.(string); is && len(s) > most {
+				fields[key] = strings.ToValidUTF8(s[:most], "") + "…"
+			}
+		}
+		if b, err := json.Marshal(fields); err == nil && (len(head)+len(lineMark)+len(b) <= longestLine || most == 0) {
+			return head + lineMark + string(b)
+		}
+	}
 }
 
 // line returns nil when the collector has stored it. A connection that was cut while
 // nobody used it is noticed with the next line, so that one is tried twice.
 func (s *sender) line(line string) error {
+	if len(line) > longestLine {
+		line = shortened(line)
+	}
 	err := s.all(line)
 	if err != nil {
 		err = s.all(line)
 	}
 	if err != nil {
-		if err.Error() != s.said {
-			s.said = err.Error()
+		if what := withoutAddresses(err); what != s.said {
+			s.said = what
 			s.log.Warn("the log's collector does not take lines; they wait on disk", "server", s.server, "err", err)
 		}
 		return err
@@ -334,6 +394,17 @@ func (s *sender) line(line string) error {
 	return nil
 }
 
+// withoutAddresses is what an error is about. The text of one of the network has our
+// own port in it, which is another with each try; said each time, it would be a line
+// more for the collector each time.
+func withoutAddresses(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}
+
 // all sends what an earlier life has left, then the line.
 func (s *sender) all(line string) error {
 	for len(s.first) > 0 {
@@ -342,7 +413,13 @@ func (s *sender) all(line string) error {
 		}
 		s.mu.Lock()
 		s.first = s.first[1:]
+		last := len(s.first) == 0
 		s.mu.Unlock()
+		if last {
+			if err := s.forget(); err != nil {
+				return err
+			}
+		}
 	}
 	return s.once(line)
 }

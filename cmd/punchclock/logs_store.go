@@ -32,7 +32,8 @@ func logStoreCommand(t *tool) *cobra.Command {
 	}
 }
 
-// logStore has a file for each clock. A line is sent again when its answer was lost,
+// logStore has a file for each clock. A line is on the medium before its clock hears so:
+// then the clock forgets it. A line is sent again when its answer was lost,
 // and shortly after the first time: so those of before are remembered, as hashes.
 // Every line holds its time to the microsecond, so two equal ones are one.
 type logStore struct {
@@ -68,15 +69,17 @@ func lineHash(line string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// line stores what begins at the first brace, and returns nil when it is in the file,
-// or was.
+// lineMark stands before the JSON of a line, see senderConf.
+const lineMark = "@cee:"
+
+// line stores the JSON of a line, and returns nil when it is in the file, or was.
 func (s *logStore) line(line string) error {
 	clock := "other"
-	if at := strings.IndexByte(line, '{'); at >= 0 {
+	if _, text, marked := strings.Cut(line, lineMark); marked {
 		var head struct {
 			Device string `json:"PUNCHCLOCK_DEVICE"`
 		}
-		line = line[at:]
+		line = text
 		if json.Unmarshal([]byte(line), &head) == nil && idForm.MatchString(head.Device) {
 			clock = head.Device
 		}
@@ -100,7 +103,10 @@ func (s *logStore) line(line string) error {
 		return err
 	}
 	n, err := io.WriteString(f, line+"\n")
-	if err != nil && n > 0 { // half a line is none
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil && n > 0 { // half a line is none, and neither is one that may go away
 		if at, serr := f.Seek(0, io.SeekEnd); serr == nil {
 			err = errors.Join(err, f.Truncate(at-int64(n)))
 		}
