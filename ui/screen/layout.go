@@ -57,6 +57,7 @@ type view struct {
 	late   bool   // what was asked for a correction was refused
 	pad    *pad   // number and PIN, nil while they are not open
 	push   string // what a finger is on
+	sign   *Sign  // in place of everything else, nil for none
 }
 
 // target is what a finger can hit.
@@ -96,6 +97,8 @@ func (p *painter) layout(v view, w, h int) *drawing {
 	}
 	d.speak(v.words)
 	switch {
+	case v.sign != nil:
+		d.sign()
 	case v.result != nil && v.screen.Mine != nil:
 		d.mine()
 	case v.result != nil:
@@ -443,6 +446,9 @@ func (d *drawing) stateButton(r image.Rectangle) {
 func (d *drawing) calmLine(r image.Rectangle) {
 	c, s := d.v.words, d.v.status
 	var parts []string
+	if s.Card != "" {
+		parts = append(parts, s.Card)
+	}
 	if s.Mended {
 		parts = append(parts, c.Say(text.Mended))
 	}

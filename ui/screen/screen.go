@@ -91,6 +91,7 @@ type Status struct {
 	Stuck        bool // a destination waits for a person
 	Mended       bool // a damaged file was found and mended since the start
 	SpaceLow     bool
+	Card         string // why a configuration that came by the card is not in force, "" for none
 }
 
 // Row is a line of the sheet about the state.
@@ -110,10 +111,11 @@ type Config struct {
 	// Night is in minutes of the local day, To may be before From. Equal ones: no night.
 	Night struct{ From, To int }
 
-	Backend Backend       // required
+	Backend Backend       // required, but where there is always a Sign
 	Status  func() Status // answers from memory; asked every other second, in Run's goroutine
 	Rows    func() []Row  // the state, asked while somebody looks at it
 	Code    func() string // what the QR code holds, asked once a minute; nil or "" for none
+	Sign    func() *Sign  // what is shown in place of a clock at work, asked every other second; nil, or one that returns nil: nothing is
 	// Dots draws characters that no font has: 16 rows of two bytes, and 8 or 16 dots
 	// wide. nil: they are boxes.
 	Dots func(rune) (rows []byte, width int, ok bool)
@@ -198,6 +200,7 @@ type state struct {
 	targets  []target
 
 	status   Status
+	sign     *Sign
 	statusAt time.Time
 	code     string
 	codeAt   time.Time
@@ -565,10 +568,16 @@ func (f *Face) view(s ui.Screen, now time.Time) view {
 	if now.Before(f.noticeTo) {
 		v.notice = f.notice
 	}
-	if f.c.Status != nil && (now.Sub(f.statusAt) >= 2*time.Second || f.statusAt.IsZero()) {
-		f.status, f.statusAt = f.c.Status(), now
+	if now.Sub(f.statusAt) >= 2*time.Second || f.statusAt.IsZero() {
+		f.statusAt = now
+		if f.c.Status != nil {
+			f.status = f.c.Status()
+		}
+		if f.c.Sign != nil {
+			f.sign = f.c.Sign()
+		}
 	}
-	v.status = f.status
+	v.status, v.sign = f.status, f.sign
 	if f.c.Status == nil {
 		v.status.Ready = true
 	}
