@@ -168,8 +168,12 @@ dtc -q -I dts -O dtb -i "$t" "$here/slot.dts" >> "$t/slot"
 echo "boot partition"
 fw=$board/usr/lib/raspi-firmware
 mkdir "$t/fat"
-cp "$fw"/{bootcode.bin,start.elf,fixup.dat,start4.elf,fixup4.dat} "$board/usr/lib/u-boot/rpi_arm64/u-boot.bin" \
-	"$board/usr/lib/linux-image-$kernel"/broadcom/bcm2{837-rpi-3,711-rpi-4,712}*.dtb "$here"/{config,cmdline}.txt "$t/fat/"
+cp "$fw"/{bootcode.bin,start.elf,fixup.dat,start4.elf,fixup4.dat} "$board/usr/lib/u-boot/rpi_arm64/u-boot.bin" "$here"/{config,cmdline}.txt "$t/fat/"
+for h in header header-pi5; do dtc -q -@ -I dts -O dtb -o "$t/$h.dtbo" "$here/$h.dts"; done
+for d in "$board/usr/lib/linux-image-$kernel"/broadcom/bcm2{837-rpi-3,837-rpi-zero-2,711-rpi-4,712}*.dtb; do
+	case $d in */bcm2712*) h=header-pi5 ;; *) h=header ;; esac
+	fdtoverlay -i "$d" -o "$t/fat/$(basename "$d")" "$t/$h.dtbo"
+done
 mkimage -A arm64 -T script -d "$here/boot.cmd" "$t/fat/boot.scr" >/dev/null
 # U-Boot's own settings are never written again: nothing but the card and this script, no
 # keyboard and no two seconds for one. A badge that is read while the clock starts
@@ -179,7 +183,8 @@ printf 'BOOT_ORDER=A B\nBOOT_A_LEFT=9\nBOOT_B_LEFT=9\n' | mkenvimage -s 0x4000 -
 cp "$t/fat/slots.env" "$t/fat/slots.bak"
 find "$t/fat" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 truncate -s ${boot_mib}M "$t/boot"
-mkfs.vfat --invariant -F 32 -s 1 -i $disk -n PUNCHCLOCK "$t/boot" >/dev/null
+# Pieces of 8 KiB: of what is written with sync each costs the card several writes.
+mkfs.vfat --invariant -F 16 -s 16 -i $disk -n PUNCHCLOCK "$t/boot" >/dev/null
 (cd "$t/fat" && mcopy -m -i "$t/boot" $(ls | sort) ::)
 
 echo "data partition"
@@ -205,7 +210,7 @@ put "$t/slot" $b
 put "$t/data" $d
 # The second slot is within the window of 128 MiB and costs next to nothing.
 zstd -q -f -T0 -6 --long=27 "$img" -o "$t/punchclock.img.zst"
-cp "$modules/vmlinuz" "$t/initrd.img" "$board/usr/lib/linux-image-$kernel/broadcom/bcm2837-rpi-3-b.dtb" "$t/fat/u-boot.bin" "$t/slot" "$out/"
+cp "$modules/vmlinuz" "$t/initrd.img" "$t"/fat/{*.dtb,u-boot.bin} "$t/slot" "$out/"
 mv "$img" "$t/punchclock.img.zst" "$out/"
 (cd "$out" && sha256sum punchclock.img > punchclock.img.sha256)
 ls -l --block-size=KB "$out"/{punchclock.img,punchclock.img.zst,slot,initrd.img} | awk '{ print $5, $NF }'
