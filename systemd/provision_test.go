@@ -12,7 +12,7 @@ import (
 // The units beside the clock's own, of a card that is a computer's own and of the logs:
 // systemd understands every line, and finds them shut in.
 func TestUnitsBesideTheClocksAreUnderstoodAndShutIn(t *testing.T) {
-	for _, name := range []string{"punchclock-provision.service", "punchclock-setup.service", "punchclock-logs.service"} {
+	for _, name := range []string{"punchclock-provision.service", "punchclock-setup.service", "punchclock-sweep.service", "punchclock-logs.service"} {
 		write := func(edit func(string) string) string {
 			path := filepath.Join(t.TempDir(), name)
 			if err := os.WriteFile(path, []byte(strings.NewReplacer("/usr/local/bin/punchclock", "/bin/true", "/usr/sbin/rsyslogd", "/bin/true").Replace(edit(read(t, name)))), 0o644); err != nil {

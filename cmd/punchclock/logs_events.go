@@ -43,6 +43,7 @@ var logEvents = []logEvent{
 	{"card_given", "a card was given"},
 	{"card_no_badge", "a card came in a form that is no badge; check the reader's dialect"},
 	{"card_not_given", "a card was not given"},
+	{"card_not_taken_in", "the card's configuration was not taken in; the one before is in force"},
 	{"cards_clash", "two people's cards cannot be told apart: their taps are stored as of unknown badges"},
 	{"clock", "clock"},
 	{"clock_not_told", "the kernel does not say whether the clock is right; punches are held: allow the call (in a systemd unit: no ProtectClock, and adjtimex in SystemCallFilter), or set trust = \"system\""},

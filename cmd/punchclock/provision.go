@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -31,14 +32,16 @@ import (
 //     it names must be found;
 //  2. everything that is to be installed is written beside its place, on the medium;
 //  3. plan.json is put into its place: from here on it will be done, whatever happens;
-//  4. renames; then the card's copy is overwritten and removed; then the receipt.
+//  4. renames; then the card's copy is overwritten and removed; then the receipt;
+//  5. when the clock runs, which has no need to wait for it: what is free on the card
+//     is overwritten, where editors leave older forms.
 //
 // A power cut before 3 changes nothing, one after it is finished at the next start. A
 // file that is refused goes the same way, with nothing to install: its secrets are
 // kept for the corrected one, and what stays on the card holds none.
 //
 // Overwriting is what a file system can do: the files, to the end of their clusters,
-// and what is free, where editors leave older forms. The chip in a card writes
+// and what is free. The chip in a card writes
 // elsewhere and frees the old place later, so a person who takes it apart may find
 // what was there; the receipt says so.
 
@@ -50,6 +53,7 @@ type provisioner struct {
 	network     string // folder of systemd-networkd's files
 	wifi        string // wpa_supplicant's file
 	state       string // plan, receipt, secrets of a refused file
+	now         string // folder for the receipt of a file that is not in force, until the machine is switched off; "" for none
 
 	have  inBuild
 	disk  disk
@@ -57,7 +61,7 @@ type provisioner struct {
 }
 
 func provisionCommand(t *tool) *cobra.Command {
-	p := &provisioner{have: built(), lasts: func(dir string) bool { return !onMemory(dir) }}
+	p := &provisioner{have: built(), now: os.Getenv("RUNTIME_DIRECTORY"), lasts: func(dir string) bool { return !onMemory(dir) }}
 	var dry string
 	c := t.reporting(&cobra.Command{
 		Use: "provision", Short: "Take in the punchclock.toml that lies on the card", Args: cobra.NoArgs,
@@ -70,15 +74,18 @@ func provisionCommand(t *tool) *cobra.Command {
 		},
 	})
 	c.Flags().StringVar(&dry, "dry-run", "", "only check this `file`, and the secrets beside it, as the clock would")
-	c.Flags().StringVar(&p.boot, "card", "/boot/firmware", "the `folder` in which the card's own partition is mounted")
+	c.PersistentFlags().StringVar(&p.boot, "card", "/boot/firmware", "the `folder` in which the card's own partition is mounted")
 	c.Flags().StringVar(&p.credentials, "credentials", "/etc/credstore", "the `folder` that secrets are handed to the clock from")
 	c.Flags().StringVar(&p.network, "network", "/etc/systemd/network", "the `folder` of systemd-networkd's files")
 	c.Flags().StringVar(&p.wifi, "wifi", "/etc/wpa_supplicant/wpa_supplicant-wlan0.conf", "wpa_supplicant's `file`")
 	c.PersistentFlags().StringVar(&p.state, "state", "/var/lib/punchclock-provision", "the `folder` of the last receipt")
-	var listen string
+	var listen, display string
 	page := &cobra.Command{
 		Use: "page", Short: "Show on the screen of a clock without a configuration what became of its card", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if display != "" {
+				return p.show(c.Context(), display, slog.New(slog.NewTextHandler(t.stderr, nil)))
+			}
 			if loopback, err := listenAddress(listen); err != nil || !loopback {
 				return usage("--listen %s: write 127.0.0.1 and a port: the page is for this machine's own screen", listen)
 			}
@@ -90,7 +97,11 @@ func provisionCommand(t *tool) *cobra.Command {
 		},
 	}
 	page.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "the `address` of the page")
-	c.AddCommand(page)
+	page.Flags().StringVar(&display, "screen", "", "without a page and a browser: draw on this `display`, auto or as [screen] device has it")
+	c.AddCommand(page, &cobra.Command{
+		Use: "sweep", Short: "Overwrite what is free on the card, once after a file was taken in from it", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return p.sweep() },
+	})
 	return c
 }
 
@@ -130,8 +141,32 @@ func (p *provisioner) run() (*receipt, error) {
 			failed.Outcome = unfinishedOutcome
 		}
 		err = errors.Join(err, p.disk.putJSON(filepath.Join(p.state, receiptJSON), failed, 0o644))
+		return r, errors.Join(err, p.tellClock(failed))
 	}
-	return r, err
+	return r, p.tellClock(r)
+}
+
+// tellClock leaves word for the clock that is about to start: it shows a file that is
+// not in force, at each start at which that still lies on the card.
+func (p *provisioner) tellClock(r *receipt) error {
+	if p.now == "" || !r.trouble() {
+		return nil
+	}
+	return p.disk.putJSON(filepath.Join(p.now, receiptJSON), r, 0o644)
+}
+
+// cardTrouble is where the clock finds that word.
+const cardTrouble = "/run/punchclock-provision/" + receiptJSON
+
+// readCardTrouble returns what became of the card's file at this start, nil where it is
+// in force or there was none.
+func readCardTrouble(path string) *receipt {
+	b, err := os.ReadFile(path)
+	r := &receipt{}
+	if err != nil || json.Unmarshal(b, r) != nil || !r.trouble() || r.Outcome == refusedOutcome && len(r.Problems) == 0 {
+		return nil
+	}
+	return r
 }
 
 func (p *provisioner) take() (*receipt, error) {

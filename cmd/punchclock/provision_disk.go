@@ -244,6 +244,7 @@ type cardPart struct {
 
 const (
 	planName    = "plan.json"
+	sweepName   = "sweep" // there while what is free on the card may hold secrets
 	receiptJSON = "receipt.json"
 	receiptName = "punchclock-receipt.txt"
 )
@@ -293,8 +294,10 @@ func (p *provisioner) carry(pl *plan) error {
 			return fmt.Errorf("card: wipe %s: %w", part.Name, err)
 		}
 	}
-	if err := d.blankFree(p.boot); err != nil {
-		return fmt.Errorf("card: overwrite what is free: %w", err)
+	// What is free is overwritten when the clock runs, which may take a slow card a minute.
+	sweep := filepath.Join(p.state, sweepName)
+	if err := errors.Join(d.put(sweep, nil, 0o600), d.syncDir(p.state)); err != nil {
+		return fmt.Errorf("card: note that what is free is to be overwritten: %w", err)
 	}
 	// The receipt is a help; what it tells is done. A card too full for it still gets
 	// its first words.
@@ -308,6 +311,19 @@ func (p *provisioner) carry(pl *plan) error {
 	// start, and changes nothing then.
 	_ = d.remove(filepath.Join(p.state, planName))
 	return nil
+}
+
+// sweep overwrites what is free on the card, if a file was taken in from it since that
+// was last done. A power cut leaves it to the next start.
+func (p *provisioner) sweep() error {
+	note := filepath.Join(p.state, sweepName)
+	if _, err := os.Stat(note); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := p.disk.blankFree(p.boot); err != nil {
+		return fmt.Errorf("sweep: overwrite what is free on the card: %w; the next start tries again", err)
+	}
+	return p.disk.remove(note)
 }
 
 // leaveReceipt writes the receipt on the card, or its short form where that is all

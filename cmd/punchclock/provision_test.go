@@ -599,6 +599,79 @@ func TestScreenWithoutAConfigurationSaysWhatTheReceiptSays(t *testing.T) {
 	}
 }
 
+// The same with a display and no browser, and where a clock goes on with what it had: the
+// line, what is wrong with it and what to write, in both languages, and no secret.
+func TestDisplayAndStatusSayWhatTheReceiptSays(t *testing.T) {
+	c := newCardClock(t)
+	c.now = t.TempDir()
+	word := filepath.Join(c.now, receiptJSON)
+	if s := c.outcome().sign(); !s.Calm || s.Heads[0] != "這台打卡鐘還沒有設定" || !strings.Contains(s.Texts[1], "Put a punchclock.toml on the card") {
+		t.Errorf("%+v", s)
+	}
+	c.lasts = func(string) bool { return false }
+	if s := c.outcome().sign(); s.Calm || s.Heads[1] != "The clock's own part of the card is missing or damaged" || !strings.Contains(s.Texts[0], "舊卡請留著") {
+		t.Errorf("%+v", s)
+	}
+	c.lasts = func(string) bool { return true }
+	wrong := strings.NewReplacer("timezone =", "timezoen =", "driver  = \"serial\"", "driver = \"seriel\"", "baud", "boud", "name     =", "nmae =").Replace(goodCard)
+	c.put("punchclock.toml", wrong, "feishu-secret", canaryFeishu)
+	r, err := c.run()
+	if err != nil || len(r.Problems) <= mostOnScreen {
+		t.Fatalf("%+v %v", r, err)
+	}
+	s := c.outcome().sign()
+	known := readCardTrouble(word)
+	if known == nil {
+		t.Fatal("the clock is not told")
+	}
+	status := (&clockwork{card: known}).configuration().Problem
+	for what, in := range map[string]string{"screen": strings.Join(append(s.Heads, s.Texts...), "\n"), "status": status} {
+		for _, want := range []string{"設定檔有誤，沒有採用：第 5 行第 1 字", "Refused, nothing was changed: line 5, column 1", "裡沒有「nmae」這個鍵；是不是「name」？",
+			"line 5, column 1: unknown key \"nmae\"", "did you mean \"name\"?", "見卡上的 punchclock-receipt.txt", "more: see punchclock-receipt.txt on the card"} {
+			if !strings.Contains(in, want) {
+				t.Errorf("the %s lacks %q:\n%s", what, want, in)
+			}
+		}
+		if strings.Contains(in, "CANARY") {
+			t.Errorf("a secret is on the %s:\n%s", what, in)
+		}
+	}
+	if s.Calm || known.headIn("zh-CN") != s.Heads[0] || known.headIn("th") != s.Heads[1] || known.noteIn("zh-TW") != "[device] 裡沒有「nmae」這個鍵；是不是「name」？" || !strings.Contains(known.noteIn("en"), "did you mean") {
+		t.Errorf("%q, %q, %q", s.Heads, known.noteIn("zh-TW"), known.noteIn("en"))
+	}
+
+	// While the file lies there it is said at every start; without it, at none.
+	if err := os.Remove(word); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.run(); err != nil || readCardTrouble(word) == nil {
+		t.Errorf("not said at the next start: %v", err)
+	}
+	if err := os.Remove(word); err != nil {
+		t.Fatal(err)
+	}
+	c.put("punchclock.toml", goodCard)
+	if r, err := c.run(); err != nil || r.Outcome != installedOutcome || readCardTrouble(word) != nil {
+		t.Errorf("%+v %v, and the clock still complains", r, err)
+	}
+	if (&clockwork{}).configuration() != nil {
+		t.Error("a clock that nothing is wrong with has something to say")
+	}
+	c.put("punchclock.toml", goodCard)
+	c.disk.before = func(step, path string) error {
+		if step == "write" && strings.HasPrefix(path, c.credentials) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	if _, err := c.run(); err == nil {
+		t.Fatal("taken in without room")
+	}
+	if r := readCardTrouble(word); r == nil || r.headIn("zh-TW") != "打卡鐘無法收下設定，沒有任何變更" || !strings.Contains(r.noteIn("en"), "no space left on device") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestWiFiKeyIsTheStandardsOwn(t *testing.T) {
 	// IEEE 802.11, annex J.4.2, the first and second test case.
 	for _, tc := range [][3]string{

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"punchclock/ui/screen"
 )
 
 // receipt says what became of a card. It is on the card, in the clock, and on the
@@ -80,13 +82,71 @@ func (r *receipt) heads() (zh, en string) {
 
 // words is the whole receipt: first in Chinese, then the same in English.
 func (r *receipt) words() string {
+	head, headEN := r.heads()
+	zh, en := r.texts()
+	return "punchclock 打卡鐘\n\n" + head + "\n" + zh + "\n----\n\n" + headEN + "\n" + en
+}
+
+// mostOnScreen is how many mistakes a screen tells; the receipt on the card has them all.
+const mostOnScreen = 2
+
+// sign is the receipt as a clock's screen shows it, where there is no clock yet.
+func (r *receipt) sign() *screen.Sign {
+	head, headEN := r.heads()
+	zh, en := r.short()
+	return &screen.Sign{Heads: []string{head, headEN}, Texts: []string{zh, en}, Calm: r.Outcome == installedOutcome || r.Outcome == nothingOutcome}
+}
+
+// short is texts with no more mistakes than a screen has room for.
+func (r *receipt) short() (zh, en string) {
+	few := *r
+	few.Problems = r.Problems[:min(len(r.Problems), mostOnScreen)]
+	zh, en = few.texts()
+	if n := len(r.Problems) - mostOnScreen; n > 0 {
+		zh += fmt.Sprintf("還有 %d 處，見卡上的 %s。\n", n, receiptName)
+		en += fmt.Sprintf("%d more: see %s on the card.\n", n, receiptName)
+	}
+	return zh, en
+}
+
+// trouble reports whether a card's file was put there and is not in force.
+func (r *receipt) trouble() bool {
+	return r != nil && (r.Outcome == refusedOutcome || r.Outcome == failedOutcome || r.Outcome == unfinishedOutcome)
+}
+
+// headIn is the first line, in the one language or the other.
+func (r *receipt) headIn(language string) string {
 	zh, en := r.heads()
+	if strings.HasPrefix(language, "zh") {
+		return zh
+	}
+	return en
+}
+
+// noteIn is the first mistake and its remedy, else why nothing could be done.
+func (r *receipt) noteIn(language string) string {
+	switch {
+	case len(r.Problems) == 0:
+		return r.Failed
+	case strings.HasPrefix(language, "zh"):
+		return inChinese(r.Problems[0])
+	}
+	return r.Problems[0].Message + "; " + r.Problems[0].Remedy
+}
+
+// problem is the whole of it for status, in both languages.
+func (r *receipt) problem() string {
+	zh, en := r.short()
+	return strings.TrimRight(r.headline()+zh+en, "\n")
+}
+
+// texts is what follows the first line, in each language.
+func (r *receipt) texts() (zh, en string) {
 	var a, b strings.Builder
 	both := func(z, e string) {
 		fmt.Fprintln(&a, z)
 		fmt.Fprintln(&b, e)
 	}
-	both(zh, en)
 	names := strings.Join(r.Secrets, ", ")
 	switch r.Outcome {
 	case installedOutcome, checkedOutcome:
@@ -127,12 +187,21 @@ func (r *receipt) words() string {
 		both("注意：記憶卡晶片可能仍留有覆寫前的舊資料。卡片遺失或報廢時，請更換密碼，並銷毀卡片。",
 			"Note: a memory card's chip may still hold what was overwritten. If the card is lost or thrown away, change the secrets, and destroy the card.")
 	}
-	return "punchclock 打卡鐘\n\n" + a.String() + "\n----\n\n" + b.String()
+	return a.String(), b.String()
 }
 
 // forNotepad adds what Windows' editors of any age need to show the text.
 func forNotepad(s string) []byte {
 	return []byte("\uFEFF" + strings.ReplaceAll(s, "\n", "\r\n"))
+}
+
+// outcome is the last receipt, or that there is nowhere to keep one.
+func (p *provisioner) outcome() *receipt {
+	r := p.lastReceipt()
+	if r.Outcome == nothingOutcome && !p.lasts(p.state) {
+		r.Outcome = lostOutcome
+	}
+	return r
 }
 
 // page shows the last receipt, and looks for a new one every few seconds.
@@ -142,10 +211,7 @@ func (p *provisioner) page() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		rec := p.lastReceipt()
-		if rec.Outcome == nothingOutcome && !p.lasts(p.state) {
-			rec.Outcome = lostOutcome
-		}
+		rec := p.outcome()
 		zh, en := rec.heads()
 		color := "#b3261e"
 		if rec.Outcome == installedOutcome || rec.Outcome == nothingOutcome {

@@ -190,6 +190,22 @@ func (r *reload) get() *reloadStatus {
 	return &s
 }
 
+// configuration is what status tells of the file, and of one that came by the card and is
+// not in force.
+func (h *clockwork) configuration() *reloadStatus {
+	s := h.reloaded.get()
+	if h.card == nil {
+		return s
+	}
+	if s == nil {
+		s = &reloadStatus{}
+	}
+	if s.Problem == "" {
+		s.Problem = h.card.problem()
+	}
+	return s
+}
+
 // set changes the status and reports whether it says something new.
 func (r *reload) set(problem string, restart []string, takenAt string) (news bool) {
 	r.mu.Lock()

@@ -82,7 +82,8 @@ type clockwork struct {
 	walk       *resume.Walker // nil for none
 	learner    learner
 	enrol      *enroller
-	reloaded   reload // the configuration file, since the start
+	reloaded   reload   // the configuration file, since the start
+	card       *receipt // a configuration that came by the card and is not in force; nil for none
 
 	network http.RoundTripper // nil is the real one; tests call the clouds in memory
 	spread  time.Duration     // how far apart the clocks of a site begin with their backlogs
@@ -114,7 +115,10 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err := makeStateDir(cfg.Device.StateDir); err != nil {
 		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
 	}
-	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), samples: newSamples(cfg.destinationNames()), started: time.Now()}
+	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), samples: newSamples(cfg.destinationNames()), started: time.Now(), card: readCardTrouble(cardTrouble)}
+	if h.card != nil {
+		log.Warn("the card's configuration was not taken in; the one before is in force", "why", h.card.headIn("en"))
+	}
 	var err error
 	if h.clock, err = clock.New(clock.Config{Trust: cfg.Clock.Trust, StateFile: filepath.Join(cfg.Device.StateDir, "clock.json"), Logger: log}); err != nil {
 		return err
@@ -765,6 +769,9 @@ func (h *clockwork) newSmallFace() (*lcd.Face, error) {
 	}
 	return lcd.New(lcd.Config{Driver: c.Driver, Bus: c.Bus, Address: uint16(c.Address), Columns: c.Columns, Rows: c.Rows,
 		Language: h.cfg.Kiosk.Language, Location: h.cfg.Device.Timezone, Logger: h.log, Line: func(words text.Catalog) string {
+			if h.card != nil {
+				return h.card.headIn(words.Language())
+			}
 			var most uint64
 			var oldest time.Duration
 			for _, d := range h.outbox.Stats().Destinations {

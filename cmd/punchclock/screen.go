@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -29,17 +30,35 @@ func (h *clockwork) newDoorScreen(face *web.Server) (*screen.Face, error) {
 	if face != nil {
 		c.Code = func() string { return face.Code(context.Background()) }
 	}
-	// Read when the first character comes that no outline is there for.
+	c.Dots = coarseDots(h.log)
+	return screen.New(c)
+}
+
+// coarseDots finds pictures of characters that no outline is there for. They are read
+// when the first such character comes.
+func coarseDots(log *slog.Logger) func(rune) ([]byte, int, bool) {
 	find := sync.OnceValue(func() func(rune) ([]byte, int, bool) {
 		find, err := lcd.Dots()
 		if err != nil {
-			h.log.Error("some characters of names are boxes on the screen", "err", err)
+			log.Error("some characters of names are boxes on the screen", "err", err)
 			return func(rune) ([]byte, int, bool) { return nil, 0, false }
 		}
 		return find
 	})
-	c.Dots = func(r rune) ([]byte, int, bool) { return find()(r) }
-	return screen.New(c)
+	return func(r rune) ([]byte, int, bool) { return find()(r) }
+}
+
+// show draws the last receipt on a display, until ctx is done.
+func (p *provisioner) show(ctx context.Context, display string, log *slog.Logger) error {
+	c := screen.Config{Language: "zh-TW", Dots: coarseDots(log), Logger: log, Sign: func() *screen.Sign { return p.outcome().sign() }}
+	if display != "auto" {
+		c.Device = display
+	}
+	face, err := screen.New(c)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	return face.Run(ctx)
 }
 
 // doorBackend answers fingers on the screen as backend answers the page.
@@ -84,6 +103,9 @@ func (h *clockwork) doorStatus() screen.Status {
 		}
 	}
 	s.Offline = away > 0 && away == len(h.workers)
+	if h.card != nil {
+		s.Card = h.card.headIn(h.cfg.Kiosk.Language)
+	}
 	return s
 }
 
@@ -108,7 +130,11 @@ func (h *clockwork) doorRows() []screen.Row {
 	case s.Outbox.LowSpace:
 		store.State = c.Say(text.SpaceLow)
 	}
-	rows := []screen.Row{{Mark: mark(s.Clock.State == "synced", true), Name: c.Say(text.StatusClock), State: c.Clock(s.Clock.State)}, store}
+	rows := []screen.Row{}
+	if h.card != nil {
+		rows = append(rows, screen.Row{Mark: "stuck", Name: "punchclock.toml", State: h.card.headIn(h.cfg.Kiosk.Language), Note: h.card.noteIn(h.cfg.Kiosk.Language)})
+	}
+	rows = append(rows, screen.Row{Mark: mark(s.Clock.State == "synced", true), Name: c.Say(text.StatusClock), State: c.Clock(s.Clock.State)}, store)
 	for _, d := range s.Destinations {
 		row := screen.Row{Mark: mark(d.State == drain.OK && d.Parked == 0, d.State == drain.Retrying && d.Parked == 0), Name: d.Name, State: c.Destination(d.State),
 			Note: c.Pending(int(d.Pending), time.Duration(d.OldestUnsentSeconds*float64(time.Second)))}

@@ -117,7 +117,7 @@ func (h *clockwork) status() status {
 		Clock:  h.clockStatus(),
 		Outbox: outboxStatus{LastSeq: b.LastSeq, LastHash: fmt.Sprintf("%x", b.LastHash), Bytes: b.Bytes, FreeBytes: b.Free, LowSpace: b.Free < b.Total/5, Ready: true, Incident: h.outbox.Incident()},
 		// Never null: whoever reads this counts on lists.
-		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Roster: h.source.get(h), Candidates: h.candidatesStatus(), Configuration: h.reloaded.get(),
+		Destinations: []destinationStatus{}, Readers: []readerStatus{}, Roster: h.source.get(h), Candidates: h.candidatesStatus(), Configuration: h.configuration(),
 	}
 	if err := h.lastReady(); err != nil {
 		s.Outbox.Ready, s.Outbox.Problem = false, err.Error()
