@@ -16,6 +16,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Slots. A card made with make image holds the whole system twice, and a version is a
@@ -32,7 +35,9 @@ const (
 	raucVersion = "/etc/punchclock-image" // of the slot that runs
 	raucSource  = "/etc/rauc/source"      // address of the bundle, one line
 	raucConfig  = "/etc/rauc/system.conf"
-	raucLargest = 130 << 20 // bytes of a bundle: a slot's, and its tree and signature
+	raucLargest = 130 << 20     // bytes of a bundle: a slot's, and its tree and signature
+	raucSpare   = 256 << 20     // bytes that the outbox still has beside it
+	raucPatient = 2 * time.Hour // for all of a bundle: who stalls must not keep the next hour's look out
 	raucBlock   = 4096
 )
 
@@ -84,6 +89,8 @@ func (r *raucUpdates) Offer(ctx context.Context, _ string) (string, error) {
 // fetch has the bundle at the address in place of the one that was there, whole or
 // not at all. One that has not changed at its address is not fetched again.
 func (r *raucUpdates) fetch(ctx context.Context, address string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, raucPatient)
+	defer cancel()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("fetch the bundle: %w", err)
@@ -111,6 +118,14 @@ func (r *raucUpdates) fetch(ctx context.Context, address string) (err error) {
 		return fmt.Errorf("%s answers %s", req.URL.Host, resp.Status)
 	case resp.ContentLength > raucLargest:
 		return tooLarge(resp.ContentLength)
+	}
+	// A punch goes before a version.
+	var at unix.Statfs_t
+	if err := unix.Statfs(r.dir, &at); err != nil {
+		return err
+	}
+	if free := int64(at.Bavail) * int64(at.Bsize); free < max(resp.ContentLength, 0)+raucSpare {
+		return &refusal{refusedDisk, fmt.Sprintf("%d MB are free, and a bundle of %d MB would leave too little for punches", free>>20, max(resp.ContentLength, 0)>>20), "put in a larger card"}
 	}
 	// The tag first goes: it must never be that of another bundle.
 	if err := os.Remove(tag); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -74,6 +74,9 @@ func (b *updateBench) Install(_ context.Context, version string) error {
 	if b.kept == "" || b.kept == version {
 		panic("the way back is not open")
 	}
+	if b.slots && b.runs == version {
+		panic("it is written over the version to go back to") // the slot that does not run
+	}
 	b.installed = ""
 	b.at("half installed")
 	if b.installs != nil {

@@ -86,15 +86,15 @@ func (g *gate) resume(ctx context.Context) error {
 	if st.Phase != "" && st.Boot != g.boot {
 		st.Boots++
 		phase := st.Phase
-		if phase == phaseTrial || phase == phaseStarting {
+		if phase == phaseInstalling || phase == phaseTrial || phase == phaseStarting {
 			running, err := g.in.Running(ctx)
 			switch {
 			case err != nil:
 				return err
-			case running == st.From: // a machine with slots goes back on its own where the new one does not start
-				phase, st.Why = phaseBack, fmt.Sprintf("the machine started with %s again: %s did not come up", st.From, st.To)
-			case running == st.To: // the machine's start was its start
+			case running == st.To: // the machine's start was its start; it is not installed again, over the one to go back to
 				phase = phaseTrial
+			case running == st.From && phase != phaseInstalling: // a machine with slots goes back on its own where the new one does not start
+				phase, st.Why = phaseBack, fmt.Sprintf("the machine started with %s again: %s did not come up", st.From, st.To)
 			}
 		}
 		if err := g.save(&st, phase); err != nil {
