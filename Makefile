@@ -19,7 +19,7 @@ PKGS     ?= ./...
 # What a stripped binary for a board may weigh, in bytes: 16 MiB.
 MOST     := 16777216
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base image image-twice bundle test-image image-deps
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base image image-twice bundle test-image test-update image-deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -200,6 +200,17 @@ bundle: image ## bin/image/punchclock.raucb, an update for cards that were made 
 MACHINE ?= virt
 test-image: image ## flash, start, tap: the image in an emulated machine until the punch is in a sandbox cloud, then without its data partition. MACHINE=raspi3b: on a Pi's device tree
 	IMAGE=$(CURDIR)/$(IMAGE) MACHINE=$(MACHINE) $(GO) test -count=1 -timeout 3h -v -run 'Image' ./systemd
+
+# Keys of its own, a card of version 1, a bundle of version 2.
+UPDATE := bin/update
+test-update: N = 20
+test-update: image-deps ## a signed update on an emulated card, by U-Boot and RAUC: refused, installed, found good, fallen back; then the power cut at N (20) places of it. An hour on a machine that has nothing else to do
+	@mkdir -p $(UPDATE)/1 $(UPDATE)/2
+	@rm -f $(UPDATE)/commissioned.img $(UPDATE)/good.*
+	@openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=updates -keyout $(UPDATE)/key.pem -out $(UPDATE)/cert.pem 2>/dev/null
+	$(MAKE) --no-print-directory image IMAGE=$(UPDATE)/1 VERSION=1.0 UPDATE_CERT=$(UPDATE)/cert.pem UPDATE_URL=http://10.0.2.101:8080/punchclock.raucb
+	$(MAKE) --no-print-directory bundle IMAGE=$(UPDATE)/2 VERSION=2.0 UPDATE_CERT=$(UPDATE)/cert.pem UPDATE_KEY=$(UPDATE)/key.pem UPDATE_URL=http://10.0.2.101:8080/punchclock.raucb
+	UPDATE=$(CURDIR)/$(UPDATE) CUTS=$(N) FORM=$(FORM) $(GO) test -count=1 -timeout 12h -v -run 'TestUpdate' ./systemd
 
 image-twice: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1)
 image-twice: image-deps ## build the image in two folders: the same bytes, or it fails

@@ -82,6 +82,7 @@ type machine struct {
 	t       *testing.T
 	reader  string // socket of the badge reader
 	console string // file of all it says
+	cmd     *exec.Cmd
 	ended   chan struct{}
 }
 
@@ -111,8 +112,17 @@ func switchOn(t *testing.T, card, built, cloud string) *machine {
 	default:
 		t.Fatalf("MACHINE=%s: use virt or raspi3b", name)
 	}
+	m.start(args, pipeTo+"="+cloud)
+	return m
+}
+
+// start switches the machine on, with these arguments.
+func (m *machine) start(args []string, env ...string) {
+	t := m.t
+	t.Helper()
 	cmd := exec.Command("qemu-system-aarch64", args...)
-	cmd.Env = append(os.Environ(), pipeTo+"="+cloud)
+	cmd.Env = append(os.Environ(), env...)
+	m.cmd = cmd
 	var trouble bytes.Buffer
 	cmd.Stderr = &trouble
 	if err := os.WriteFile(m.console, nil, 0o644); err != nil {
@@ -123,13 +133,17 @@ func switchOn(t *testing.T, card, built, cloud string) *machine {
 	}
 	go func() { cmd.Wait(); close(m.ended) }()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-m.ended
+		m.pull()
 		if t.Failed() {
 			t.Logf("%sthe console:\n%s", trouble.String(), m.said())
 		}
 	})
-	return m
+}
+
+// pull cuts the power.
+func (m *machine) pull() {
+	m.cmd.Process.Kill()
+	<-m.ended
 }
 
 func (m *machine) said() string {
@@ -175,32 +189,56 @@ func (m *machine) at(words string) float64 {
 // guestCloud is where the guest finds the sandbox, and all that it can reach.
 const guestCloud = "10.0.2.100:8443"
 
-// cloud serves 104 and a roster over TLS, with a certificate that is valid before
-// anybody has set a clock.
-func cloud(t *testing.T) (c *sandbox.TransferCard, addr string, ca []byte) {
+// identity is a certificate for the cloud, that is valid before anybody has set a clock.
+func identity(t *testing.T) (cert, key []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	host, _, _ := net.SplitHostPort(guestCloud)
-	cert := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.ParseIP(host)},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.ParseIP(host)},
 		NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(10, 0, 0)}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = sandbox.NewTransferCard(sandbox.TransferCardConfig{AcceptAny: true})
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// serve has h answer over TLS at addr, and a roster beside it.
+func serve(t *testing.T, h http.Handler, roster string, cert, key []byte) (addr string) {
+	t.Helper()
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/", c)
+	mux.Handle("/", h)
 	mux.HandleFunc("/people.csv", func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, "employee_no,name,badges\n000123,王小明,em:0A1B2C3D4E\n")
+		io.WriteString(w, "employee_no,name,badges\n"+roster)
 	})
 	s := httptest.NewUnstartedServer(mux)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	return c, s.Listener.Addr().String(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return s.Listener.Addr().String()
+}
+
+// settings are those of a clock that has one reader, and the cloud at guestCloud.
+func settings(id, secret string, more ...string) []byte {
+	base := "https://" + guestCloud
+	return []byte("\ufeff" + strings.Join(append([]string{"schema = 1", "", "[device]", `id = "image-test"`,
+		"[clock]", `trust = "system"`,
+		"[roster]", `source = "` + base + `/people.csv"`, `ca_file = "sandbox.pem"`,
+		"[[reader]]", `name = "front"`, `driver = "serial"`, `port = "/dev/ttyUSB0"`, "baud = 9600", `dialect = "rdm6300"`,
+		"[[destination]]", `name = "104"`, `driver = "transfercard"`, `api_base = "` + base + sandbox.TransferCardBase + `"`,
+		`token_url = "` + base + sandbox.TransferCardTokenPath + `"`, `client_id = "` + id + `"`, `client_secret_file = "104-secret"`, `ca_file = "sandbox.pem"`,
+		"[secrets]", `104-secret = "` + secret + `"`}, append(more, "")...), "\r\n")) // as Notepad saves it
 }
 
 // put copies files to the card's boot partition, as a technician's laptop does.
@@ -211,23 +249,17 @@ func put(t *testing.T, card string, files map[string][]byte) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "mcopy", "-i", fmt.Sprintf("%s@@%d", card, bootAt), path, "::"+name)
+		run(t, "mcopy", "-o", "-i", fmt.Sprintf("%s@@%d", card, bootAt), path, "::"+name)
 	}
 }
 
 func TestImageTakesATapFromAFreshCardToTheCloud(t *testing.T) {
 	card, built := card(t)
-	c, addr, ca := cloud(t)
+	cert, key := identity(t)
+	c := sandbox.NewTransferCard(sandbox.TransferCardConfig{AcceptAny: true})
+	addr := serve(t, c, "000123,王小明,em:0A1B2C3D4E\n", cert, key)
 	id, secret := c.Credentials()
-	base := "https://" + guestCloud
-	config := strings.Join([]string{"schema = 1", "", "[device]", `id = "image-test"`,
-		"[clock]", `trust = "system"`,
-		"[roster]", `source = "` + base + `/people.csv"`, `ca_file = "sandbox.pem"`,
-		"[[reader]]", `name = "front"`, `driver = "serial"`, `port = "/dev/ttyUSB0"`, "baud = 9600", `dialect = "rdm6300"`,
-		"[[destination]]", `name = "104"`, `driver = "transfercard"`, `api_base = "` + base + sandbox.TransferCardBase + `"`,
-		`token_url = "` + base + sandbox.TransferCardTokenPath + `"`, `client_id = "` + id + `"`, `client_secret_file = "104-secret"`, `ca_file = "sandbox.pem"`,
-		"[secrets]", `104-secret = "` + secret + `"`, ""}, "\r\n")
-	put(t, card, map[string][]byte{"punchclock.toml": []byte("\ufeff" + config), "sandbox.pem": ca}) // as Notepad saves it
+	put(t, card, map[string][]byte{"punchclock.toml": settings(id, secret), "sandbox.pem": cert})
 
 	m := switchOn(t, card, built, addr)
 	m.waitFor("Started punchclock.service")

@@ -8,7 +8,7 @@
 # PROGRAM      punchclock for linux/arm64
 # CACHE        Debian's packages, unpacked once; remove the folder to have newer ones
 # OUT          punchclock.img, .img.zst for the download, packages.txt, and for emulators
-#              kernel and initramfs by themselves
+#              kernel and initramfs by themselves, and U-Boot for a machine of QEMU's
 # CERTIFICATE  what signatures of updates are checked with; without one the clock takes none
 # ADDRESS      where the newest bundle is
 #
@@ -23,7 +23,7 @@ fetch() {
 	cd "$1"
 	mkdir board
 	kernel=$(apt-cache show linux-image-arm64 | sed -n 's/^Depends:.* linux-image-\([0-9][^ ]*-arm64\) .*/\1/p' | sort -V | tail -1)
-	apt-get -qq download "linux-base-$kernel" "linux-binary-$kernel" "linux-modules-$kernel" raspi-firmware u-boot-rpi firmware-brcm80211
+	apt-get -qq download "linux-base-$kernel" "linux-binary-$kernel" "linux-modules-$kernel" raspi-firmware u-boot-rpi u-boot-qemu firmware-brcm80211
 	for d in *.deb; do dpkg-deb -x "$d" board; done
 	for d in *.deb var/cache/apt/archives/*.deb; do dpkg-deb -W --showformat='${Package} ${Version}\n' "$d"; done > packages.txt
 	rm -- *.deb
@@ -211,6 +211,7 @@ put "$t/data" $d
 # The second slot is within the window of 128 MiB and costs next to nothing.
 zstd -q -f -T0 -6 --long=27 "$img" -o "$t/punchclock.img.zst"
 cp "$modules/vmlinuz" "$t/initrd.img" "$t"/fat/{*.dtb,u-boot.bin} "$t/slot" "$out/"
+cp "$board/usr/lib/u-boot/qemu_arm64/u-boot.bin" "$out/u-boot-virt.bin"
 mv "$img" "$t/punchclock.img.zst" "$out/"
 (cd "$out" && sha256sum punchclock.img > punchclock.img.sha256)
 ls -l --block-size=KB "$out"/{punchclock.img,punchclock.img.zst,slot,initrd.img} | awk '{ print $5, $NF }'
