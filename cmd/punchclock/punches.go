@@ -228,6 +228,9 @@ func punchesCommand(t *tool) *cobra.Command {
 				if format == "pdf" {
 					return t.exportCopy(c.Context(), cfg, cl, employee, on, body, w)
 				}
+				if format == "csv" && (output != "" || isFile(t.stdout)) {
+					io.WriteString(w, "\uFEFF") // Excel takes it for UTF-8 then; a program at a pipe would take it for a letter
+				}
 				return t.export(c.Context(), body, format, w)
 			})
 		},
@@ -261,6 +264,16 @@ func (t *tool) toOutput(path string, fn func(io.Writer) error) error {
 	return os.Rename(path+".part", path)
 }
 
+// isFile reports whether what is written to w stays in a file.
+func isFile(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
+}
+
 // export copies the stream, as it is or as CSV, and counts on a terminal.
 func (t *tool) export(ctx context.Context, body io.Reader, format string, w io.Writer) error {
 	lines := bufio.NewReaderSize(body, 64<<10)
@@ -269,9 +282,6 @@ func (t *tool) export(ctx context.Context, body io.Reader, format string, w io.W
 	var table *csvTable
 	if format == "csv" {
 		table = &csvTable{w: csv.NewWriter(w)}
-		if _, err := io.WriteString(w, "\uFEFF"); err != nil { // Excel takes it for UTF-8 then
-			return err
-		}
 	}
 	for n := uint64(1); ; n++ {
 		line, err := lines.ReadBytes('\n')
@@ -322,7 +332,7 @@ func (c *csvTable) add(r exportRow) error {
 		c.dests = slices.Sorted(maps.Keys(r.Deliveries))
 		head := slices.Clone(csvColumns)
 		for _, d := range c.dests {
-			head = append(head, d+"_state", d+"_attempts", d+"_receipt", d+"_reason", d+"_at", d+"_resent")
+			head = append(head, d+"_state", d+"_attempts", d+"_receipt", d+"_reason", d+"_at", d+"_resent", d+"_message")
 		}
 		if err := c.w.Write(append(head, "record")); err != nil {
 			return err
@@ -336,7 +346,7 @@ func (c *csvTable) add(r exportRow) error {
 		r.BootID, strconv.FormatInt(r.UptimeMS, 10), r.Clock.State, strconv.FormatInt(r.Clock.ErrorBoundMS, 10), corrected, r.PrevHash, r.Hash}
 	for _, d := range c.dests {
 		x := r.Deliveries[d]
-		rec = append(rec, x.State, strconv.Itoa(x.Attempts), x.Receipt, x.Reason, x.At, strconv.FormatBool(x.Resent))
+		rec = append(rec, x.State, strconv.Itoa(x.Attempts), x.Receipt, x.Reason, x.At, strconv.FormatBool(x.Resent), noFormula(x.Message))
 	}
 	return c.w.Write(append(rec, r.Record))
 }

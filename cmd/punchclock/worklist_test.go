@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,5 +122,53 @@ func TestTheWorkListOpensInASpreadsheetAndReadsAsWords(t *testing.T) {
 	h.write("punchclock.toml", strings.Replace(string(cfg), "[kiosk]\n", "[kiosk]\nlanguage = \"en\"\n", 1))
 	if out, code = h.run("queue", "ls", "--state", "parked", "--format", "csv", "--config", h.config); code != 0 || !strings.Contains(out, "does not have this employee number") || !strings.Contains(out, "Employee number") {
 		t.Errorf("%d\n%s", code, out)
+	}
+}
+
+// Excel needs the mark, and csv.DictReader takes it for a part of the first name.
+func TestAnExportInCSVHasAMarkInAFileAndNoneAtAPipe(t *testing.T) {
+	h := newHouse(t, settings{})
+	verb := []string{"punches", "export", "--format", "csv", "--config", h.config}
+	if out, code := h.run(verb...); code != 0 || !strings.HasPrefix(out, "id,seq,device,") {
+		t.Errorf("at a pipe: %d %q", code, out)
+	}
+	named, into := filepath.Join(h.dir, "named.csv"), filepath.Join(h.dir, "into.csv")
+	if out, code := h.run(append(verb, "--output", named)...); code != 0 {
+		t.Fatalf("%d %s", code, out)
+	}
+	f, err := os.Create(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	bin, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, verb...)
+	cmd.Stdout = f
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{named, into} {
+		if b, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(b), "\uFEFFid,seq,device,") {
+			t.Errorf("%s: %q %v", path, b, err)
+		}
+	}
+}
+
+func TestAnExportInCSVHoldsTheFarSidesWords(t *testing.T) {
+	var b strings.Builder
+	table := &csvTable{w: csv.NewWriter(&b)}
+	row := exportRow{Deliveries: map[string]exportDelivery{"104": {State: "parked", Reason: "emp_no_unknown", Message: "=員工編號不存在"}}}
+	if err := errors.Join(table.add(row), table.end()); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(b.String())).ReadAll()
+	if err != nil || len(rows) != 2 {
+		t.Fatalf("%q %v", rows, err)
+	}
+	if i := slices.Index(rows[0], "104_message"); i < 0 || rows[1][i] != "'=員工編號不存在" {
+		t.Errorf("%q", rows)
 	}
 }
