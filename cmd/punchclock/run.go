@@ -72,6 +72,9 @@ type clockwork struct {
 	skew    skew                    // of the far sides' clocks
 	traffic atomic.Pointer[traffic] // nil until the log was read
 	ready   atomic.Pointer[error]   // last answer of Writable, from memory
+	looking sync.Mutex              // held while that is asked for
+	looked  time.Time               // when it last was; guarded by looking
+	doubt   chan struct{}           // holds one hint that the answer may be another now
 	started time.Time
 
 	bootTimeDue atomic.Bool // the outbox could not take this boot's time yet
@@ -115,7 +118,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if err := makeStateDir(cfg.Device.StateDir); err != nil {
 		return usage("state directory: %w; make it writable for this user, or change device.state_dir", err)
 	}
-	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), samples: newSamples(cfg.destinationNames()), started: time.Now(), card: readCardTrouble(cardTrouble)}
+	h := &clockwork{cfg: cfg, log: log, metrics: newMetrics(), samples: newSamples(cfg.destinationNames()), started: time.Now(), doubt: make(chan struct{}, 1), card: readCardTrouble(cardTrouble)}
 	if h.card != nil {
 		log.Warn("the card's configuration was not taken in; the one before is in force", "why", h.card.headIn("en"))
 	}
@@ -372,6 +375,7 @@ func (h *clockwork) newKiosk(face *web.Server, small *lcd.Face, door *screen.Fac
 		Observe: h.metrics.tap, Log: h.log}
 	p.Results = func(r ui.Result) {
 		h.metrics.result(r)
+		h.doubts(r)
 		if face != nil {
 			face.Result(r)
 		}
@@ -706,8 +710,21 @@ func (h *clockwork) watchHealth(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-h.doubt:
 		case <-time.After(every):
 		}
+	}
+}
+
+// doubts has watchHealth look again at once where a tap's answer speaks against what
+// it saw last.
+func (h *clockwork) doubts(r ui.Result) {
+	if (r.Outcome == punch.NotStored.String()) == (h.lastReady() != nil) {
+		return
+	}
+	select {
+	case h.doubt <- struct{}{}:
+	default:
 	}
 }
 
@@ -741,10 +758,32 @@ func makeStateDir(dir string) error {
 }
 
 func (h *clockwork) checkReady(ctx context.Context) error {
+	h.looking.Lock()
+	defer h.looking.Unlock()
+	return h.lookReady(ctx)
+}
+
+// readyFresh is how long an answer of Writable counts as now. Each costs a sync.
+const readyFresh = time.Second
+
+// readyNow is for whoever asks from outside, as often as they like. Those who ask while
+// somebody is looking wait for that answer.
+func (h *clockwork) readyNow() error {
+	h.looking.Lock()
+	defer h.looking.Unlock()
+	if time.Since(h.looked) < readyFresh {
+		return h.lastReady()
+	}
+	return h.lookReady(context.Background())
+}
+
+// lookReady asks. Its caller holds looking.
+func (h *clockwork) lookReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := h.outbox.Writable(ctx)
 	h.ready.Store(&err)
+	h.looked = time.Now()
 	return err
 }
 

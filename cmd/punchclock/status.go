@@ -177,6 +177,7 @@ type backend struct{ h *clockwork }
 
 func (b backend) Status(context.Context) any { return b.h.status() }
 func (b backend) Ready() error               { return b.h.lastReady() }
+func (b backend) ReadyNow() error            { return b.h.readyNow() }
 
 func (b backend) ChooseKind(word string) error {
 	k, err := punch.ParseKind(word)

@@ -33,7 +33,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	if err := s.cfg.Backend.Ready(); err != nil {
+	if err := s.cfg.Backend.ReadyNow(); err != nil {
 		answer(w, http.StatusServiceUnavailable, struct {
 			Ready bool   `json:"ready"`
 			Error string `json:"error"`
@@ -131,10 +131,24 @@ func (s *Server) serveCorrect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// saysJSON reports whether a request means its body to be JSON. A script that says
+// nothing, or curl's word for every body, is believed where no browser has had a hand in
+// it: one tells an Origin with every POST, and its forms of that type cannot spell JSON.
+func saysJSON(h http.Header) bool {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	switch {
+	case err == nil && t == "application/json":
+		return true
+	case h.Get("Content-Type") == "", err == nil && t == "application/x-www-form-urlencoded":
+		return len(h["Origin"]) == 0 && h.Get("Sec-Fetch-Site") == ""
+	}
+	return false
+}
+
 // readJSON reads the one JSON object of a request into v. If it returns false
 // the request has been answered.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+	if !saysJSON(r.Header) {
 		refuse(w, http.StatusUnsupportedMediaType, "send JSON, with Content-Type: application/json")
 		return false
 	}

@@ -100,6 +100,10 @@ type Backend interface {
 	// Ready returns nil while a punch could be stored now, else why not. It
 	// answers from memory: an event stream stands still while it works.
 	Ready() error
+
+	// ReadyNow is Ready, looked at anew unless somebody did within the last second. It
+	// waits for a commit that is under way, some seconds at most.
+	ReadyNow() error
 }
 
 // ErrWrongPIN says that number and PIN do not belong together. It does not say

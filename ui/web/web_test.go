@@ -77,6 +77,8 @@ func (h *house) Correct(_ context.Context, id, kind string) (ui.Result, error) {
 	return h.fix(id, kind)
 }
 
+func (h *house) ReadyNow() error { return h.Ready() }
+
 func (h *house) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -385,8 +387,37 @@ func TestForgedPostsChangeNothing(t *testing.T) {
 	if w := ask(s.Handler(), r); w.Code != 415 {
 		t.Errorf("text/plain: %d", w.Code)
 	}
+	// What its script can send without asking first, were it not for the Origin.
+	for _, kind := range []string{"", "application/x-www-form-urlencoded"} {
+		for _, header := range []string{"Origin: http://" + r.Host, "Sec-Fetch-Site: same-origin"} {
+			r := local("POST", "/api/kind", `{"kind":"out"}`)
+			r.Header.Set("Content-Type", kind)
+			k, v, _ := strings.Cut(header, ": ")
+			r.Header.Set(k, v)
+			if w := ask(s.Handler(), r); w.Code != 415 {
+				t.Errorf("%q of a browser: %d", kind, w.Code)
+			}
+		}
+	}
 	if got := h.chosen(); len(got) != 0 {
 		t.Errorf("a kind was chosen: %v", got)
+	}
+}
+
+func TestAScriptNeedNotNameTheTypeOfItsJSON(t *testing.T) {
+	s, h := build(t, nil)
+	for _, kind := range []string{"", "application/x-www-form-urlencoded", "application/json; charset=utf-8"} {
+		r := local("POST", "/api/kind", `{"kind":"go-out"}`)
+		r.Header.Del("Content-Type")
+		if kind != "" {
+			r.Header.Set("Content-Type", kind)
+		}
+		if w := ask(s.Handler(), r); w.Code != 200 {
+			t.Errorf("%q: %d %s", kind, w.Code, w.Body)
+		}
+	}
+	if got := h.chosen(); len(got) != 3 {
+		t.Errorf("chosen: %v", got)
 	}
 }
 
