@@ -444,7 +444,7 @@ func TestANumberAndAPINAreTypedOnTheScreen(t *testing.T) {
 		d.tap("lang:vi")
 		d.tap("key:1")
 		d.tap("ok")
-		if want := text.For("vi").Say(text.PINWait, 61); d.pad.err != want {
+		if want := text.For("vi").Say(text.PINWait, "61 giây"); d.pad.err != want {
 			t.Errorf("%q, want %q", d.pad.err, want)
 		}
 		d.house.wait = 0

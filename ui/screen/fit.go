@@ -56,7 +56,8 @@ func (p *painter) look(k fitKey) fitted {
 		st.px = px
 		fits := func(lines []string, ok bool) bool { return ok && len(lines) <= k.lines && len(lines)*px*lh/100 <= k.h }
 		if k.clauses {
-			if lines, ok := p.wrapClauses(k.s, k.w, st); fits(lines, ok) {
+			if lines, ok := p.wrapClauses(k.s, k.w, st, p.wrap); fits(lines, ok) {
+				lines, _ = p.wrapClauses(k.s, k.w, st, p.even)
 				return fitted{px: px, lines: lines}
 			}
 			if px > k.least && px > k.most*7/10 {
@@ -64,6 +65,7 @@ func (p *painter) look(k fitKey) fitted {
 			}
 		}
 		if lines, ok := p.wrap(k.s, k.w, st); fits(lines, ok) {
+			lines, _ = p.even(k.s, k.w, st)
 			return fitted{px: px, lines: lines}
 		}
 		if px == k.least {
@@ -88,10 +90,28 @@ func (p *painter) shorten(s string, w int, st style) string {
 	return string(r) + "…"
 }
 
-// wrapClauses wraps each clause for itself.
-func (p *painter) wrapClauses(s string, w int, st style) (all []string, ok bool) {
+// even wraps a text into as many lines as wrap does, of about the same length: no word is
+// left alone on the last.
+func (p *painter) even(s string, w int, st style) (lines []string, ok bool) {
+	lines, ok = p.wrap(s, w, st)
+	if !ok || len(lines) < 2 {
+		return lines, ok
+	}
+	for narrow := w / 2; w-narrow > st.px/2; {
+		mid := (narrow + w) / 2
+		if l, ok := p.wrap(s, mid, st); ok && len(l) == len(lines) {
+			lines, w = l, mid
+		} else {
+			narrow = mid
+		}
+	}
+	return lines, true
+}
+
+// wrapClauses wraps each clause for itself, by wrap or by even.
+func (p *painter) wrapClauses(s string, w int, st style, wrap func(string, int, style) ([]string, bool)) (all []string, ok bool) {
 	for _, c := range clauses(s) {
-		lines, ok := p.wrap(c, w, st)
+		lines, ok := wrap(c, w, st)
 		if !ok {
 			return nil, false
 		}

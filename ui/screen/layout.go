@@ -653,6 +653,7 @@ func (d *drawing) mine() {
 	d.text(at, c.Say(text.Close), look{colour: white, most: d.base * 11 / 10, least: 14, bold: true, align: centre})
 	cutBottom(&r, d.gap/2)
 	ask := cutBottom(&r, d.base*14/10)
+	cutBottom(&r, d.gap/2)
 	if m.Fix != "" && m.FixUntil.After(v.now) {
 		say := c.Say(text.FixAsk)
 		if v.late {

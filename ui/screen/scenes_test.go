@@ -86,9 +86,9 @@ func scenes(tag string) map[string]view {
 		return v
 	}
 	all["pin"] = dialog(pad{number: "000123"})
-	all["pin-secret"] = dialog(pad{number: "A-000123", pin: 4, second: true, page: 0, err: c.Say(text.PINWait, 3600)})
+	all["pin-secret"] = dialog(pad{number: "A-000123", pin: 4, second: true, page: 0, err: c.WaitPIN(23 * time.Hour)})
 	all["pin-letters"] = dialog(pad{page: 3, err: c.Say(text.PINWrong)})
-	all["pin-failed"] = dialog(pad{number: "1", err: c.Say(text.NotStored)})
+	all["pin-failed"] = dialog(pad{number: "1", err: c.Say(text.PINFailed)})
 	all["pin-language"] = dialog(pad{choose: true})
 	sheet := idle(ui.Screen{Kind: "in", Why: "schedule", Clock: "synced"}, up)
 	sheet.rows = []Row{

@@ -644,9 +644,9 @@ func (f *Face) take(a answer) {
 		f.padEnds = now.Add(padFor)
 		switch {
 		case a.err != nil:
-			p.err = p.words.Say(text.NotStored)
+			p.err = p.words.Say(text.PINFailed)
 		case a.wait > 0:
-			p.err = p.words.Say(text.PINWait, int((a.wait+time.Second-1)/time.Second))
+			p.err = p.words.WaitPIN(a.wait)
 		case a.refused:
 			p.err = p.words.Say(text.PINWrong)
 		default: // Show brings the answer

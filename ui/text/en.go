@@ -60,7 +60,8 @@ var en = map[Key]string{
 	PINClear:     "Clear",
 	PINCancel:    "Cancel",
 	PINWrong:     "Wrong employee number or PIN",
-	PINWait:      "Too many wrong tries. Wait %d s",
+	PINWait:      "Too many wrong tries. Wait %s",
+	PINFailed:    "Not saved. Please try again",
 	PINLanguage:  "Language",
 	LanguageName: "English",
 

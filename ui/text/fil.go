@@ -60,7 +60,8 @@ var fil = map[Key]string{
 	PINClear:     "Burahin",
 	PINCancel:    "Kanselahin",
 	PINWrong:     "Mali ang numero o PIN",
-	PINWait:      "Sobrang daming mali, maghintay ng %d segundo",
+	PINWait:      "Sobrang daming mali, maghintay ng %s",
+	PINFailed:    "Hindi na-save, pakisubukan muli",
 	PINLanguage:  "Wika",
 	LanguageName: "Filipino",
 

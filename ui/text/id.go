@@ -60,7 +60,8 @@ var id = map[Key]string{
 	PINClear:     "Hapus",
 	PINCancel:    "Batal",
 	PINWrong:     "Nomor atau PIN salah",
-	PINWait:      "Terlalu sering salah, tunggu %d detik",
+	PINWait:      "Terlalu sering salah, tunggu %s",
+	PINFailed:    "Belum tersimpan, silakan coba lagi",
 	PINLanguage:  "Bahasa",
 	LanguageName: "Bahasa Indonesia",
 

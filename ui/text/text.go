@@ -82,7 +82,8 @@ const (
 	PINClear     Key = "pin.clear"
 	PINCancel    Key = "pin.cancel"
 	PINWrong     Key = "pin.wrong" // says not which of the two
-	PINWait      Key = "pin.wait"  // too many wrong ones: %d seconds
+	PINWait      Key = "pin.wait"  // too many wrong ones: %s how long
+	PINFailed    Key = "pin.failed"
 	PINLanguage  Key = "pin.language"
 	LanguageName Key = "language" // in the language itself
 
@@ -214,7 +215,7 @@ func (c Catalog) Personal() map[Key]string {
 	for k := range languages[0].words {
 		group, _, _ := strings.Cut(string(k), ".")
 		switch group {
-		case "kind", "greet", "outcome", "pin", "mine", "fix", "delivery", "close", "language":
+		case "kind", "greet", "outcome", "pin", "mine", "fix", "delivery", "close", "language", "for":
 			words[k] = c.Say(k)
 		}
 	}
@@ -311,6 +312,18 @@ func (c Catalog) Duration(d time.Duration) string {
 	default:
 		return c.Say(Seconds, int(d/time.Second))
 	}
+}
+
+// WaitPIN says for how long no number and PIN are looked at. It is rounded up, so that
+// whoever waits that long has waited long enough.
+func (c Catalog) WaitPIN(d time.Duration) string {
+	unit := time.Second
+	for _, u := range []time.Duration{time.Minute, time.Hour} {
+		if d > 2*u {
+			unit = u
+		}
+	}
+	return c.Say(PINWait, c.Duration((d+unit-1)/unit*unit))
 }
 
 // Weekday returns the name of a day of the week.

@@ -60,7 +60,8 @@ var th = map[Key]string{
 	PINClear:     "ลบ",
 	PINCancel:    "ยกเลิก",
 	PINWrong:     "รหัสพนักงานหรือ PIN ผิด",
-	PINWait:      "ผิดหลายครั้งเกินไป โปรดรอ %d วินาที",
+	PINWait:      "ผิดหลายครั้งเกินไป โปรดรอ %s",
+	PINFailed:    "ยังไม่ได้บันทึก โปรดลองอีกครั้ง",
 	PINLanguage:  "ภาษา",
 	LanguageName: "ไทย",
 

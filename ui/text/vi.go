@@ -60,7 +60,8 @@ var vi = map[Key]string{
 	PINClear:     "Xóa",
 	PINCancel:    "Hủy",
 	PINWrong:     "Sai mã nhân viên hoặc PIN",
-	PINWait:      "Sai quá nhiều lần, chờ %d giây",
+	PINWait:      "Sai quá nhiều lần, chờ %s",
+	PINFailed:    "Chưa lưu được, hãy thử lại",
 	PINLanguage:  "Ngôn ngữ",
 	LanguageName: "Tiếng Việt",
 

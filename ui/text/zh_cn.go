@@ -60,7 +60,8 @@ var zhCN = map[Key]string{
 	PINClear:     "清除",
 	PINCancel:    "取消",
 	PINWrong:     "工号或密码错误",
-	PINWait:      "错误次数过多，请 %d 秒后再试",
+	PINWait:      "错误次数过多，请 %s后再试",
+	PINFailed:    "未保存，请再试一次",
 	PINLanguage:  "语言",
 	LanguageName: "简体中文",
 

@@ -60,7 +60,8 @@ var zhTW = map[Key]string{
 	PINClear:     "清除",
 	PINCancel:    "取消",
 	PINWrong:     "員編或密碼錯誤",
-	PINWait:      "錯誤次數過多，請 %d 秒後再試",
+	PINWait:      "錯誤次數過多，請 %s後再試",
+	PINFailed:    "未儲存，請再試一次",
 	PINLanguage:  "語言",
 	LanguageName: "繁體中文",
 

@@ -332,7 +332,8 @@ func fits(t *testing.T, ctx context.Context, lang, shots string) {
 	press(t, ctx, "#pin-open")
 	look("pin")
 	script(t, ctx, `document.getElementById("pin-number").value = "000123"; document.getElementById("pin-pin").value = "4711";
-		document.getElementById("pin-error").textContent = JSON.parse(document.getElementById("words").textContent)["pin.wait"].replace("%d", "3600")`)
+		const T = JSON.parse(document.getElementById("words").textContent);
+		document.getElementById("pin-error").textContent = T["pin.wait"].replace("%s", T["for.minutes"].replace("%d", "119"))`)
 	look("pin-wait")
 	press(t, ctx, "#pin-language")
 	look("pin-languages")

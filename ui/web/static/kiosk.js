@@ -124,11 +124,16 @@
 		drawState();
 	}
 	// The largest unit of which there are two, as the catalog counts.
-	function age(seconds) {
-		if (seconds >= 172800) return say("for.days", Math.floor(seconds / 86400));
-		if (seconds >= 7200) return say("for.hours", Math.floor(seconds / 3600));
-		if (seconds >= 120) return say("for.minutes", Math.floor(seconds / 60));
-		return say("for.seconds", Math.floor(seconds));
+	function age(seconds, W = T) {
+		if (seconds >= 172800) return fill(W["for.days"], Math.floor(seconds / 86400));
+		if (seconds >= 7200) return fill(W["for.hours"], Math.floor(seconds / 3600));
+		if (seconds >= 120) return fill(W["for.minutes"], Math.floor(seconds / 60));
+		return fill(W["for.seconds"], Math.floor(seconds));
+	}
+	// How long to wait, rounded up: whoever waits that long has waited long enough.
+	function until(seconds, W) {
+		const unit = seconds > 7200 ? 3600 : seconds > 120 ? 60 : 1;
+		return age(Math.ceil(seconds / unit) * unit, W);
 	}
 	function waiting(pending, oldest) {
 		if (!pending) return T["idle.sent"];
@@ -599,8 +604,8 @@
 				// The stream brings it, in its order among the others.
 				if (!online || !live) show(body, true);
 			} else if (answer.status === 403) trouble(PW["pin.wrong"]);
-			else if (answer.status === 429) trouble(fill(PW["pin.wait"], answer.headers.get("Retry-After") || 60));
-			else trouble(PW["outcome.not_stored"]);
+			else if (answer.status === 429) trouble(fill(PW["pin.wait"], until(answer.headers.get("Retry-After") || 60, PW)));
+			else trouble(PW["pin.failed"]);
 		} catch (_) {
 			trouble(T["page.lost"]);
 		}
