@@ -44,8 +44,12 @@ type adminPIN struct {
 
 type adminFile struct {
 	PIN   *roster.PINHash `json:"pin"`
-	Wrong int             `json:"wrong"` // since the last right one
+	Wrong int             `json:"wrong"`          // since the last right one
+	Card  *roster.PINHash `json:"card,omitempty"` // the last that a card has brought
 }
+
+// adminSecret is the name of that one among the secrets.
+const adminSecret = "admin-pin"
 
 const (
 	adminTries = 10
@@ -60,8 +64,10 @@ func adminTriesPath(dir string) string { return filepath.Join(dir, "admin-tries.
 func newAdminPIN(dir string, now func() punch.Stamp, log *slog.Logger) *adminPIN {
 	p := &adminPIN{dir: dir, now: now, log: log}
 	err := readJSONFile(adminPath(dir), &p.file)
-	if err == nil && p.file.PIN != nil {
-		err = p.file.PIN.Check()
+	for _, hash := range []*roster.PINHash{p.file.PIN, p.file.Card} {
+		if err == nil && hash != nil {
+			err = hash.Check()
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.err = err
@@ -91,6 +97,10 @@ func (p *adminPIN) Changed() uint64 {
 func (p *adminPIN) CheckPIN(pin string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.check(pin)
+}
+
+func (p *adminPIN) check(pin string) error {
 	switch {
 	case p.err != nil, p.file.Wrong >= adminTries:
 		return web.ErrLocked
@@ -125,21 +135,60 @@ func (p *adminPIN) CheckPIN(pin string) error {
 	return nil
 }
 
-// SetFirstPIN is web.Admin's.
-func (p *adminPIN) SetFirstPIN(pin string) error { return p.set(pin, true) }
-
 // set makes pin the PIN, ends all sessions, and forgets the wrong tries.
-func (p *adminPIN) set(pin string, first bool) error {
+func (p *adminPIN) set(pin string) error {
 	if reason := weakPIN(pin); reason != "" {
 		return &web.PINRefused{Reason: reason}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if first && (p.file.PIN != nil || p.err != nil) {
-		return errors.New("there is a PIN already")
+	hash := roster.HashPIN(pin)
+	return p.write(adminFile{PIN: &hash, Card: p.file.Card})
+}
+
+// change sets another PIN for somebody who knows the one that there is. changed is how
+// often it was by then.
+func (p *adminPIN) change(old, pin string) (changed uint64, err error) {
+	if reason := weakPIN(pin); reason != "" { // before a try is spent
+		return 0, &web.PINRefused{Reason: reason}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.check(old); err != nil {
+		return 0, err
 	}
 	hash := roster.HashPIN(pin)
-	return p.write(adminFile{PIN: &hash})
+	if err := p.write(adminFile{PIN: &hash, Card: p.file.Card}); err != nil {
+		return 0, err
+	}
+	return p.changed, nil
+}
+
+// takeCard makes the PIN that a card has brought, a secret in the file path, the one that
+// counts; once, for it may be changed afterwards. A clock that nobody can log into has its
+// PIN, and a forgotten one's successor, from there.
+func (p *adminPIN) takeCard(path string) {
+	pin, err := readSecret(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if reason := weakPIN(pin); err == nil && reason != "" {
+		err = &web.PINRefused{Reason: reason}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil && p.err == nil && p.file.Card != nil && p.file.Card.Is(pin) {
+		return
+	}
+	if err == nil {
+		hash := roster.HashPIN(pin)
+		err = p.write(adminFile{PIN: &hash, Card: &hash})
+	}
+	if err != nil {
+		p.log.Error("the PIN of the admin page could not be set", "file", path, "err", err)
+		return
+	}
+	p.log.Info("the admin page has a PIN now", "file", path)
 }
 
 // unlock forgets the wrong tries. Nothing was set, nothing is unlocked.
@@ -149,7 +198,7 @@ func (p *adminPIN) unlock() error {
 	if p.err != nil {
 		return fmt.Errorf("the PIN cannot be read: %w; set a new one with: punchclock admin pin", p.err)
 	}
-	return p.write(adminFile{PIN: p.file.PIN})
+	return p.write(adminFile{PIN: p.file.PIN, Card: p.file.Card})
 }
 
 func (p *adminPIN) write(next adminFile) error {
@@ -214,7 +263,7 @@ func (a *archive) serveAdmin(w http.ResponseWriter, _ *http.Request) {
 func (a *archive) serveSetPIN(w http.ResponseWriter, r *http.Request) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, web.PINMost+1))
 	if err == nil {
-		err = a.admin.set(string(b), false)
+		err = a.admin.set(string(b))
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
@@ -279,7 +328,7 @@ func adminCommand(t *tool) *cobra.Command {
 			}
 			switch {
 			case !s.PINSet:
-				fmt.Fprintln(t.stdout, "no PIN yet; set it with: punchclock admin pin")
+				fmt.Fprintln(t.stdout, "no PIN yet, and nobody can come in; set it with: punchclock admin pin")
 			case s.Locked:
 				fmt.Fprintf(t.stdout, "locked after %d wrong PINs; unlock it with: punchclock admin unlock\n", s.Wrong)
 			default:

@@ -101,11 +101,12 @@ func (w *technician) shot(name string) {
 	}
 }
 
-// A technician's hour, in a real browser against the real program: the first PIN, tap
-// now, a card for a newcomer, what was parked, export, self-test.
+// A technician's hour, in a real browser against the real program: the PIN, tap
+// now, a card for a newcomer, what was parked, export, self-test, another PIN.
 func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	h := newHouse(t, settings{people: 5, extra: "[[reader]]\nname = \"back\"\ndriver = \"serial\"\nport = \"/dev/no-such-reader\"\ndialect = \"rdm6300\"\n"})
 	h.openClouds()
+	h.write("admin-pin", "3092-kiosk\n")
 	h.start()
 	h.tap(h.people[0])
 	stranger := person{card: [5]byte{0x0A, 0x1B, 0x2C, 0x3D, 0x4E}}
@@ -114,17 +115,15 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	}
 	w := newTechnician(t, h)
 
-	// The first PIN, set at the machine.
+	// The first PIN, which a card has brought.
+	h.until(10*time.Second, "there is a PIN", func() bool {
+		out, _ := h.run("admin", "show", "--config", h.config)
+		return strings.Contains(out, "PIN set")
+	})
 	w.open("/admin")
 	w.until(`location.pathname === "/admin/login"`)
-	w.shot("first")
-	w.fill("pin", "123456")
-	w.fill("again", "123456")
-	w.press("設定")
-	w.says("太容易猜了")
 	w.fill("pin", "3092-kiosk")
-	w.fill("again", "3092-kiosk")
-	w.press("設定")
+	w.press("登入")
 	w.says("刷卡測試")
 	w.until(`[...document.querySelectorAll("tbody tr")].some((r) => r.dataset.mark === "stuck" && r.innerText.includes("back"))`)
 	w.shot("now")
@@ -175,6 +174,7 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	w.says("要給這個人一張卡")
 	w.press("讀入卡片")
 	w.says("請在 30 秒內刷卡")
+	time.Sleep(time.Second) // that is said when the form is sent, not when it has arrived
 	if r := h.tap(stranger); r.Outcome != "misread" || r.Reason != "learned" {
 		t.Errorf("a card that is read in: %+v", r)
 	}
@@ -241,10 +241,31 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 		return ok
 	})
 	w.says("no-such-reader")
+	w.says("沒有接上或名稱不對")
 	w.shot("check")
 
+	// Another PIN; the old one is asked for, and nobody is sent away.
+	w.press("管理 PIN")
+	w.says("目前的 PIN")
+	w.fill("old", "wrong-one")
+	w.fill("new", "4711-other")
+	w.fill("again", "4711-other")
+	w.press("更改")
+	w.says("PIN 不正確")
+	w.fill("old", "3092-kiosk")
+	w.fill("new", "123456")
+	w.fill("again", "123456")
+	w.press("更改")
+	w.says("太容易猜了")
+	w.fill("old", "3092-kiosk")
+	w.fill("new", "4711-other")
+	w.fill("again", "4711-other")
+	w.press("更改")
+	w.says("PIN 已更改")
+	w.shot("pin")
+
 	// Nothing of all that is in the log.
-	for _, secret := range []string{"3092", "kiosk-", "wrong-one", stranger.badge(), "0A1B2C3D4E", "員工", "csrf"} {
+	for _, secret := range []string{"3092", "4711-", "kiosk-", "wrong-one", stranger.badge(), "0A1B2C3D4E", "員工", "csrf"} {
 		if strings.Contains(h.logged(), secret) {
 			t.Errorf("%q is in the log:\n%s", secret, h.logged())
 		}
@@ -254,7 +275,7 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	h.start()
 	w.open("/admin/today")
 	w.until(`location.pathname === "/admin/login"`)
-	w.fill("pin", "3092-kiosk")
+	w.fill("pin", "4711-other")
 	w.press("登入")
 	w.says("刷卡測試")
 	h.stop()

@@ -32,6 +32,7 @@ func (r *adminRoom) Sections() []web.Section {
 		r.plotsSection(),
 		r.exportSection(),
 		r.checkSection(),
+		r.pinSection(),
 	}
 }
 

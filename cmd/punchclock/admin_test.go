@@ -49,7 +49,7 @@ func (g *strongroom) open() {
 // tried in a test.
 func (g *strongroom) cheap(t *testing.T) {
 	t.Helper()
-	if err := g.pin.SetFirstPIN("3092-kiosk"); err != nil {
+	if err := g.pin.set("3092-kiosk"); err != nil {
 		t.Fatal(err)
 	}
 	g.pin.file.PIN.Passes, g.pin.file.PIN.KiB = 1, 8
@@ -104,7 +104,7 @@ func TestTenThousandGuessesAtTheAdminPINWithRestartsAreThirtyADayAtMost(t *testi
 
 func TestAdminPageIsLockedAfterTenWrongPINsUntilSomebodyAtTheMachineUnlocksIt(t *testing.T) {
 	g := newStrongroom(t)
-	if err := g.pin.SetFirstPIN("3092-kiosk"); err != nil {
+	if err := g.pin.set("3092-kiosk"); err != nil {
 		t.Fatal(err)
 	}
 	wrong := 0
@@ -166,7 +166,7 @@ func TestAdminPINIsStrongSealedAndEndsSessionsWhenChanged(t *testing.T) {
 	g := newStrongroom(t)
 	for pin, want := range map[string]string{"": "short", "47110": "short", strings.Repeat("7", 65): "short", "777777": "simple", "123456": "simple", "987654": "simple", "abcdefgh": "simple"} {
 		var refused *web.PINRefused
-		if err := g.pin.SetFirstPIN(pin); !errors.As(err, &refused) || refused.Reason != want {
+		if err := g.pin.set(pin); !errors.As(err, &refused) || refused.Reason != want {
 			t.Errorf("%q: %v", pin, err)
 		}
 	}
@@ -176,11 +176,8 @@ func TestAdminPINIsStrongSealedAndEndsSessionsWhenChanged(t *testing.T) {
 	if err := g.pin.CheckPIN(""); !errors.Is(err, web.ErrWrongPIN) {
 		t.Errorf("no PIN, and none given: %v", err)
 	}
-	if err := g.pin.SetFirstPIN("3092-kiosk"); err != nil {
+	if err := g.pin.set("3092-kiosk"); err != nil {
 		t.Fatal(err)
-	}
-	if err := g.pin.SetFirstPIN("another-one"); err == nil {
-		t.Error("a second first PIN")
 	}
 	b, err := os.ReadFile(adminPath(g.dir))
 	if err != nil || bytes.Contains(b, []byte("3092")) || !bytes.Contains(b, []byte(`"kib":7168`)) || !bytes.Contains(b, []byte(`"passes":5`)) {
@@ -193,7 +190,7 @@ func TestAdminPINIsStrongSealedAndEndsSessionsWhenChanged(t *testing.T) {
 		t.Error(err)
 	}
 	was := g.pin.Changed()
-	if err := g.pin.set("4711-other", false); err != nil || g.pin.Changed() == was {
+	if err := g.pin.set("4711-other"); err != nil || g.pin.Changed() == was {
 		t.Errorf("sessions of the old PIN live on: %v", err)
 	}
 	if err := g.pin.CheckPIN("3092-kiosk"); !errors.Is(err, web.ErrWrongPIN) {
@@ -203,7 +200,7 @@ func TestAdminPINIsStrongSealedAndEndsSessionsWhenChanged(t *testing.T) {
 	if err := g.pin.unlock(); err != nil || g.pin.Changed() != was {
 		t.Errorf("unlocking ends sessions: %v", err)
 	}
-	// A file that nobody wrote so locks the page, and no first PIN can be set.
+	// A file that nobody wrote so locks the page.
 	for _, text := range []string{"{", `{"pin":{"salt":"","hash":""}}`, `{"pin":{"salt":"AAAAAAAAAAAAAAAAAAAAAA==","hash":"AA==","passes":4000000,"kib":8}}`} {
 		if err := os.WriteFile(adminPath(g.dir), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -212,12 +209,93 @@ func TestAdminPINIsStrongSealedAndEndsSessionsWhenChanged(t *testing.T) {
 		if err := g.pin.CheckPIN("4711-other"); !errors.Is(err, web.ErrLocked) || !g.pin.PINSet() {
 			t.Errorf("%s: %v", text, err)
 		}
-		if g.pin.SetFirstPIN("new-one-1") == nil || g.pin.unlock() == nil {
+		if g.pin.unlock() == nil {
 			t.Errorf("%s: opened without the machine", text)
 		}
-		if err := g.pin.set("new-one-1", false); err != nil || g.pin.CheckPIN("new-one-1") != nil {
+		if err := g.pin.set("new-one-1"); err != nil || g.pin.CheckPIN("new-one-1") != nil {
 			t.Errorf("%s: a new PIN: %v", text, err)
 		}
+	}
+}
+
+func TestAPINIsChangedByWhoKnowsItWithTheSameDelaysAndLock(t *testing.T) {
+	g := newStrongroom(t)
+	if _, err := g.pin.change("", "3092-kiosk"); !errors.Is(err, web.ErrWrongPIN) || g.pin.PINSet() {
+		t.Errorf("a first PIN by changing none: %v", err)
+	}
+	if err := g.pin.set("3092-kiosk"); err != nil {
+		t.Fatal(err)
+	}
+	was := g.pin.Changed()
+	var refused *web.PINRefused
+	if _, err := g.pin.change("3092-kiosk", "123456"); !errors.As(err, &refused) || g.pin.Changed() != was {
+		t.Errorf("a weak one: %v", err)
+	}
+	changed, err := g.pin.change("3092-kiosk", "4711-other")
+	if err != nil || changed == was || changed != g.pin.Changed() || g.pin.CheckPIN("4711-other") != nil {
+		t.Errorf("%d after %d: %v", changed, was, err)
+	}
+	// Guesses here are guesses at the door, and the other way round.
+	var tries *web.TooManyTries
+	for i := range 5 {
+		if _, err := g.pin.change(fmt.Sprint("guess-", i), "new-one-1"); !errors.Is(err, web.ErrWrongPIN) {
+			t.Fatalf("guess %d: %v", i, err)
+		}
+	}
+	if _, err := g.pin.change("4711-other", "new-one-1"); !errors.As(err, &tries) {
+		t.Errorf("the right one after five guesses: %v", err)
+	}
+	if err := g.pin.CheckPIN("4711-other"); !errors.As(err, &tries) {
+		t.Errorf("at the door after five guesses: %v", err)
+	}
+	g.pin.file.Wrong = adminTries
+	if _, err := g.pin.change("4711-other", "new-one-1"); !errors.Is(err, web.ErrLocked) {
+		t.Errorf("locked: %v", err)
+	}
+}
+
+func TestACardBringsThePINOnceAndALaterCardAnother(t *testing.T) {
+	g := newStrongroom(t)
+	file := filepath.Join(t.TempDir(), "admin-pin")
+	bring := func(pin string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(pin+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.open() // a start of the program
+		g.pin.takeCard(file)
+	}
+	g.pin.takeCard(file)
+	if g.pin.PINSet() || g.log.Len() > 0 {
+		t.Errorf("no card, and a PIN: %s", &g.log)
+	}
+	bring("123456")
+	if g.pin.PINSet() {
+		t.Error("a weak one is taken")
+	}
+	bring("3092-kiosk")
+	if err := g.pin.CheckPIN("3092-kiosk"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.pin.change("3092-kiosk", "4711-other"); err != nil {
+		t.Fatal(err)
+	}
+	bring("3092-kiosk") // it is still where the card put it
+	if err := g.pin.CheckPIN("4711-other"); err != nil {
+		t.Errorf("the card's PIN is back after a restart: %v", err)
+	}
+	// Forgotten, and locked: another card opens it.
+	g.pin.file.Wrong = adminTries
+	if err := g.pin.write(g.pin.file); err != nil {
+		t.Fatal(err)
+	}
+	bring("by-a-new-card")
+	if err := g.pin.CheckPIN("by-a-new-card"); err != nil {
+		t.Errorf("the new card's: %v", err)
+	}
+	b, err := os.ReadFile(adminPath(g.dir))
+	if err != nil || bytes.Contains(b, []byte("card-")) || strings.Contains(g.log.String(), "3092") || strings.Contains(g.log.String(), "by-a-new") {
+		t.Errorf("%s\n%s %v", b, &g.log, err)
 	}
 }
 

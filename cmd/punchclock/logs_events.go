@@ -30,6 +30,7 @@ var logEvents = []logEvent{
 	{"admin_exported", "punches were exported on the admin page"},
 	{"admin_locked", "the admin page is locked after too many wrong PINs; unlock it with: punchclock admin unlock"},
 	{"admin_not_drawn", "the admin page could not be drawn"},
+	{"admin_pin_changed", "the PIN of the admin page was changed on it"},
 	{"admin_pin_not_checked", "a PIN for the admin page could not be looked at"},
 	{"admin_pin_not_set", "the PIN of the admin page could not be set"},
 	{"admin_pin_set", "the admin page has a PIN now"},

@@ -339,6 +339,10 @@ func (f *cardFile) readSecrets(root *section, c *config, onCard, inClock source)
 	}
 
 	s := root.table("secrets")
+	var pin string
+	if _, where, _ := onCard(adminSecret); s.text(adminSecret, &pin) && pin != "" || where != "" { // nothing has to name it
+		f.wanted = append(f.wanted, wantedFile{adminSecret, "", s.mark(adminSecret).val})
+	}
 	for _, name := range secretNames() {
 		s.take(name) // one for all clocks of a site may hold more than this one needs
 	}
@@ -378,6 +382,8 @@ func (f *cardFile) readSecrets(root *section, c *config, onCard, inClock source)
 		switch user, _, ok := strings.Cut(secret, ":"); {
 		case w.key == "proxy_login_file" && (!ok || user == ""):
 			d.badAt(place, fmt.Sprintf("the secret %s is not in the form user:password", w.name), "write user:password")
+		case w.name == adminSecret && weakPIN(secret) != "":
+			d.badAt(place, "the secret admin-pin is too short or too easy to guess", "write 6 characters or more, not one only and not one after the other")
 		case w.name == wifiSecret && !wifiKeyForm(secret):
 			d.badAt(place, "the secret wifi-psk is no Wi-Fi passphrase", "write the 8 to 63 letters, digits and signs of the passphrase")
 		}
@@ -572,6 +578,7 @@ const exampleCard = `
 104-secret    = ""
 feishu-secret = ""
 wifi-psk      = ""                  # Wi-Fi 密碼 the Wi-Fi network's passphrase
+admin-pin     = ""                  # 管理頁 /admin 的 PIN，至少 6 個字元 the PIN of the page /admin, 6 characters or more
 
 [network]                           # 沒有本段則不更動網路 without this section the network stays as it is
 ntp = []                            # 校時伺服器 time servers, e.g. ["time.stdtime.gov.tw"]; []: as DHCP says

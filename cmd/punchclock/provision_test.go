@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	endian "encoding/binary"
 	"errors"
 	"fmt"
@@ -243,6 +244,8 @@ func TestEveryCardEndsInAClockOrInTheLineToCorrect(t *testing.T) {
 		{name: "no TOML", files: append([]string{"punchclock.toml", edit(`client_id          = "clock"`, `client_id          = clock`)}, feishu...), at: "33:22", want: "this is not TOML", kept: "104-secret, feishu-secret, wifi-psk"},
 		{name: "a quote that is not closed", files: append([]string{"punchclock.toml", edit(canary104+`"`, canary104)}, feishu...), at: "10:34", want: "this is not TOML", kept: "feishu-secret, wifi-psk"},
 		{name: "Big5", files: append([]string{"punchclock.toml", edit("台北", "\xa5x\xa5_")}, feishu...), at: "4:39", want: "save the file as UTF-8 (not Big5 or GBK)", kept: "104-secret, feishu-secret, wifi-psk"},
+		{name: "the admin page's PIN", files: append([]string{"punchclock.toml", edit("[secrets]\n", "[secrets]\nadmin-pin = \"3092-kiosk\"\n")}, feishu...), kept: "104-secret, admin-pin, feishu-secret, wifi-psk"},
+		{name: "a weak PIN", files: append([]string{"punchclock.toml", edit("[secrets]\n", "[secrets]\nadmin-pin = \"123456\"\n")}, feishu...), at: "10:13", want: `write 6 characters or more`, kept: "104-secret, admin-pin, feishu-secret, wifi-psk"},
 		{name: "missing secret", files: []string{"punchclock.toml", goodCard}, at: "40:19", want: `write feishu-secret = "…" under [secrets], or put it into a file named feishu-secret beside punchclock.toml`, kept: "104-secret, wifi-psk"},
 		{name: "empty secret", files: []string{"punchclock.toml", goodCard, "feishu-secret.txt", "\r\n"}, at: "40:19", want: "feishu-secret.txt is empty", kept: "104-secret, wifi-psk"},
 		{name: "secret of two lines", files: []string{"punchclock.toml", goodCard, "feishu-secret", canaryFeishu + "\n" + canaryFeishu}, at: "40:19", want: "more than one line", kept: "104-secret, wifi-psk"},
@@ -276,7 +279,7 @@ func TestEveryCardEndsInAClockOrInTheLineToCorrect(t *testing.T) {
 			if tc.at == "" {
 				c.works()
 				if len(r.Problems) > 0 || !strings.Contains(receipt, "設定完成：tpe-1f-lobby") || !strings.Contains(receipt, "Done: this is now the clock tpe-1f-lobby") ||
-					!strings.Contains(receipt, r.Fingerprint) || !strings.Contains(receipt, "104-secret, feishu-secret, wifi-psk") {
+					!strings.Contains(receipt, r.Fingerprint) || !strings.Contains(receipt, cmp.Or(tc.kept, "104-secret, feishu-secret, wifi-psk")) {
 					t.Errorf("%+v\n%s", r, receipt)
 				}
 				if names, _, _ := c.find(r); len(names) > 0 || strings.Contains(c.onCard(), "-secret\n") {

@@ -291,6 +291,7 @@ var mistakesInChinese = sentences(
 	`this clock was "(.*)" and holds (\d+) punches that are not delivered yet`, `這台打卡鐘原本是「{1}」，還有 {2} 筆打卡沒有送出`,
 	`"(.*)" is not an address with the length of its network`, `「{1}」不是含遮罩長度的 IP 位址`,
 	`"(.*)" is not an IP address`, `「{1}」不是 IP 位址`,
+	`the secret admin-pin is too short or too easy to guess`, `管理 PIN（admin-pin）太短或太容易猜`,
 	`the Wi-Fi network has no ssid`, `Wi-Fi 缺少 ssid`,
 	`the Wi-Fi network's country is missing or no country code`, `Wi-Fi 缺少國碼 country`,
 	`the file is UTF-16`, `檔案是 UTF-16`,
@@ -312,6 +313,7 @@ var remediesInChinese = sentences(
 	`write key = "value".*`, `每行寫一個 key = "value"`,
 	`use 1 to 32 small letters.*`, `請用 1 到 32 個小寫英文、數字或連字號，例如 tpe-1f-lobby`,
 	`write a number from (\S+) to (\S+)`, `請填 {1} 到 {2} 的數字`,
+	`write 6 characters or more, not one only.*`, `請寫 6 個以上的字元，不要用同一個字元或連號`,
 	`write the 8 to 63 letters.*`, `請填 8 到 63 個英數字或符號`,
 	`write (.*)`, `請寫 {1}`,
 )

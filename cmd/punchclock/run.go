@@ -222,6 +222,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	house.Go(func() error { return h.clock.Watch(rest, h.clockChanged) })
 	house.Go(func() error { return h.watchRoster(rest) })
 	house.Go(func() error { h.roster.SealPINs(rest, log); return nil })
+	house.Go(func() error { h.admin.takeCard(cfg.secretPath(adminSecret)); return nil })
 	if h.source != nil {
 		house.Go(func() error { return h.source.run(rest) })
 	}

@@ -27,9 +27,8 @@ import (
 // punches.
 //
 //	GET  /admin              the first section, or the way to the PIN
-//	GET  /admin/login        asks for the PIN; at the machine itself for a new one while
-//	                         there is none
-//	POST /admin/login, /admin/first, /admin/logout
+//	GET  /admin/login        asks for the PIN
+//	POST /admin/login, /admin/logout
 //	GET  /admin/SECTION      one section; its forms' fields may be in the query
 //	POST /admin/SECTION      do=NAME and the fields of that form; answers with a redirect
 //	                         to the section, which then shows what came of it
@@ -41,8 +40,11 @@ import (
 // others in: a request in the clear from elsewhere is sent to https on the same port.
 // A session is a random number in a cookie that no script reads and no other site
 // sends, known here by its hash; it ends with the program, after sessionIdle without
-// use, after sessionMost whatever happens, and with a new PIN. What the page asks for
-// by itself, to stay fresh, is no use.
+// use, after sessionMost whatever happens, and with a new PIN, but for the session that
+// set it. What the page asks for by itself, to stay fresh, is no use.
+//
+// The first PIN is not set here, however near whoever asks is: any program on the machine
+// could. It comes from the console, or on the card that sets the clock up.
 //
 // Every POST carries a token that belongs to its session; before there is one, to a
 // cookie that only lives until then. A body is at most adminBody long. Host and Origin
@@ -61,11 +63,6 @@ type Admin interface {
 
 	// PINSet reports whether there is a PIN.
 	PINSet() bool
-
-	// SetFirstPIN makes pin the PIN if there is none. *PINRefused says why this one
-	// cannot be; any other error is logged and told as "could not be done". It blocks
-	// for the medium, and is slow on purpose.
-	SetFirstPIN(pin string) error
 
 	// CheckPIN returns nil for the right PIN. ErrWrongPIN, *TooManyTries and ErrLocked
 	// are answers to the person; any other error is logged. It blocks for the medium,
@@ -117,6 +114,10 @@ type Answer struct {
 	Words  string
 	Blocks []Block    // shown once, above the section's own
 	Query  url.Values // with which the section is shown then
+
+	// Changed is, after a form that has set the PIN, how often it was changed by then: the
+	// session goes on, all others are over. 0 for any other form.
+	Changed uint64
 }
 
 // Block is one thing on a page: a title, words, and at most one each of the rest.
@@ -159,7 +160,7 @@ type Form struct {
 // Field is one field of a form.
 type Field struct {
 	Name, Label, Value string
-	Type               string      // text, date, hidden, search; select where there are Options
+	Type               string      // text, date, hidden, search, current-password, new-password; select where there are Options
 	Options            [][2]string // value and words
 	Must               bool
 }
@@ -203,7 +204,7 @@ func newAdmin(s *Server) (*admin, error) {
 	a := &admin{Admin: s.cfg.Admin, s: s, sections: make(map[string]Section), order: s.cfg.Admin.Sections(), key: make([]byte, 32)}
 	rand.Read(a.key) // never fails: see crypto/rand
 	for _, x := range a.order {
-		if _, twice := a.sections[x.Name]; twice || x.Name == "" || strings.Trim(x.Name, "abcdefghijklmnopqrstuvwxyz") != "" || x.Name == "login" || x.Name == "logout" || x.Name == "first" || x.Show == nil {
+		if _, twice := a.sections[x.Name]; twice || x.Name == "" || strings.Trim(x.Name, "abcdefghijklmnopqrstuvwxyz") != "" || x.Name == "login" || x.Name == "logout" || x.Show == nil {
 			return nil, fmt.Errorf("section %q of the admin page: twice, or not a word of lower-case letters, or empty", x.Name)
 		}
 		a.sections[x.Name] = x
@@ -274,9 +275,6 @@ func (a *admin) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	case name == "login":
 		a.showLogin(w, r, http.StatusOK, "", "")
-		return
-	case name == "first" && post:
-		a.postFirst(w, r)
 		return
 	}
 	fresh := r.Header.Get("X-Fresh") != ""
@@ -349,6 +347,9 @@ func (a *admin) do(w http.ResponseWriter, r *http.Request, v *session, x Section
 	if err != nil {
 		out.Mark, out.Words = "stuck", err.Error()
 	}
+	if out.Changed != 0 {
+		a.sessions.keep(v, out.Changed)
+	}
 	if r.Context().Err() != nil {
 		return // whoever asked has gone, and would wonder at it on another page
 	}
@@ -380,9 +381,8 @@ type adminLink struct {
 }
 
 type loginData struct {
-	First, Elsewhere bool // a new PIN is asked for; it can only be set at the machine
-	Token            string
-	Least            int
+	None  bool // there is no PIN
+	Token string
 }
 
 // inner is what the parts of admin.html are drawn from.
@@ -456,10 +456,7 @@ func (a *admin) loginSay(r *http.Request) text.Catalog {
 
 func (a *admin) showLogin(w http.ResponseWriter, r *http.Request, code int, mark, words string) {
 	say := a.loginSay(r)
-	d := adminData{Here: adminPath + "/login", Mark: mark, Notice: words, Login: &loginData{Least: PINLeast}}
-	if !a.PINSet() {
-		d.Login.First, d.Login.Elsewhere = isLocal(r), !isLocal(r)
-	}
+	d := adminData{Here: adminPath + "/login", Mark: mark, Notice: words, Login: &loginData{None: !a.PINSet()}}
 	c := ""
 	if old, err := r.Cookie(loginCookie); err == nil && len(old.Value) == len(rand.Text()) {
 		c = old.Value
@@ -504,22 +501,41 @@ func (a *admin) postLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	err := a.CheckPIN(pin)
 	var tries *TooManyTries
+	code, mark := http.StatusForbidden, "stuck"
 	switch {
 	case err == nil:
 		a.s.cfg.Log.Info("somebody came into the admin page", "from", peer(r))
 		a.enter(w, r, changed, say)
+		return
 	case errors.As(err, &tries):
 		w.Header().Set("Retry-After", fmt.Sprint(int(math.Ceil(tries.Wait.Seconds()))))
-		a.showLogin(w, r, http.StatusTooManyRequests, "wait", say.Office("login.wait", say.Duration(tries.Wait+time.Second-1)))
+		code, mark = http.StatusTooManyRequests, "wait"
 	case errors.Is(err, ErrWrongPIN):
 		a.s.cfg.Log.Warn("a wrong PIN for the admin page", "from", peer(r))
-		a.showLogin(w, r, http.StatusForbidden, "stuck", say.Office("login.wrong"))
 	case errors.Is(err, ErrLocked):
-		a.showLogin(w, r, http.StatusForbidden, "stuck", say.Office("login.locked"))
 	default:
 		a.s.cfg.Log.Error("a PIN for the admin page could not be looked at", "err", err)
-		a.showLogin(w, r, http.StatusServiceUnavailable, "stuck", say.Office("failed"))
+		code = http.StatusServiceUnavailable
 	}
+	a.showLogin(w, r, code, mark, SayPIN(say, err))
+}
+
+// SayPIN says why a PIN was not taken: what CheckPIN or *PINRefused have to say, and for
+// anything else that it could not be done.
+func SayPIN(say text.Catalog, err error) string {
+	var tries *TooManyTries
+	var refused *PINRefused
+	switch {
+	case errors.As(err, &tries):
+		return say.Office("login.wait", say.Duration(tries.Wait+time.Second-1))
+	case errors.Is(err, ErrWrongPIN):
+		return say.Office("login.wrong")
+	case errors.Is(err, ErrLocked):
+		return say.Office("login.locked")
+	case errors.As(err, &refused):
+		return say.Office("pin."+refused.Reason, PINLeast)
+	}
+	return say.Office("failed")
 }
 
 // How long a PIN of the admin page is, in bytes.
@@ -527,35 +543,6 @@ const (
 	PINLeast = 6
 	PINMost  = 64
 )
-
-func (a *admin) postFirst(w http.ResponseWriter, r *http.Request) {
-	say := a.loginSay(r)
-	switch {
-	case !a.ownForm(w, r):
-		return
-	case !isLocal(r):
-		a.showLogin(w, r, http.StatusForbidden, "stuck", say.Office("first.elsewhere"))
-		return
-	case a.PINSet():
-		a.showLogin(w, r, http.StatusConflict, "wait", say.Office("first.late"))
-		return
-	case r.PostForm.Get("pin") != r.PostForm.Get("again"):
-		a.showLogin(w, r, http.StatusBadRequest, "stuck", say.Office("first.differ"))
-		return
-	}
-	err := a.SetFirstPIN(r.PostForm.Get("pin"))
-	var refused *PINRefused
-	switch {
-	case err == nil:
-		a.s.cfg.Log.Info("the admin page has a PIN now", "from", peer(r))
-		a.enter(w, r, a.Changed(), say)
-	case errors.As(err, &refused):
-		a.showLogin(w, r, http.StatusBadRequest, "stuck", say.Office("first."+refused.Reason, PINLeast))
-	default:
-		a.s.cfg.Log.Error("the PIN of the admin page could not be set", "err", err)
-		a.showLogin(w, r, http.StatusServiceUnavailable, "stuck", say.Office("failed"))
-	}
-}
 
 // enter begins a session.
 func (a *admin) enter(w http.ResponseWriter, r *http.Request, changed uint64, say text.Catalog) {

@@ -27,7 +27,7 @@ type sessions struct {
 type session struct {
 	id      [32]byte
 	csrf    string
-	changed uint64 // of the PIN it was begun with
+	changed uint64 // of its PIN, see Admin.Changed; under sessions.mu
 	began   time.Time
 
 	mu   sync.Mutex
@@ -84,6 +84,13 @@ func (s *sessions) find(r *http.Request, changed uint64, used bool) (*session, b
 		v.mu.Unlock()
 	}
 	return v, true
+}
+
+// keep has a session go on with a PIN that was set in it.
+func (s *sessions) keep(v *session, changed uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.changed = changed
 }
 
 func (s *sessions) end(v *session) {

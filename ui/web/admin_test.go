@@ -35,17 +35,6 @@ type office struct {
 func (o *office) PINSet() bool    { o.mu.Lock(); defer o.mu.Unlock(); return o.pin != "" }
 func (o *office) Changed() uint64 { o.mu.Lock(); defer o.mu.Unlock(); return o.changed }
 
-func (o *office) SetFirstPIN(pin string) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(pin) < web.PINLeast {
-		return &web.PINRefused{Reason: "short"}
-	}
-	o.pin = pin
-	o.changed++
-	return nil
-}
-
 func (o *office) CheckPIN(pin string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,6 +65,12 @@ func (o *office) Sections() []web.Section {
 				Table: &web.Table{Head: []string{"t"}, Rows: []web.Row{{Cells: []string{"05:10"}}}}},
 		}, nil
 	}
+	change := func(context.Context, web.Ask) (web.Answer, error) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.changed++
+		return web.Answer{Mark: "ok", Words: "changed", Changed: o.changed}, nil
+	}
 	note := func(_ context.Context, ask web.Ask) (web.Answer, error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -88,7 +83,7 @@ func (o *office) Sections() []web.Section {
 	slow := func(ctx context.Context, _ web.Ask) (web.Answer, error) { return o.slow(ctx) }
 	file := func(w http.ResponseWriter, _ *http.Request, _ web.Ask) { io.WriteString(w, secretWords) }
 	return []web.Section{
-		{Name: "one", Title: "now", Fresh: 2 * time.Second, Show: show, Do: map[string]func(context.Context, web.Ask) (web.Answer, error){"note": note, "slow": slow}, Within: 30 * time.Second,
+		{Name: "one", Title: "now", Fresh: 2 * time.Second, Show: show, Do: map[string]func(context.Context, web.Ask) (web.Answer, error){"note": note, "slow": slow, "change": change}, Within: 30 * time.Second,
 			Files: map[string]func(http.ResponseWriter, *http.Request, web.Ask){"all.csv": file}},
 		{Name: "two", Title: "readers", Show: func(context.Context, web.Ask) ([]web.Block, error) { return nil, errors.New("disk on fire") }},
 	}
@@ -413,41 +408,34 @@ func TestAdminTellsWhyAPINIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestFirstPINIsSetAtTheMachineOnly(t *testing.T) {
-	o, c, _ := adminPage(t, func(c *web.Config) { c.AllowRemote, c.Hosts = true, []string{"127.0.0.1"} })
+func TestNobodySetsTheFirstPINOnThePage(t *testing.T) {
+	o, c, _ := adminPage(t, nil)
 	o.pin = ""
-	far := &caller{t: t, h: c.h, from: "192.0.2.7:999", cookies: map[string]string{}, secure: true}
-	w := far.get("/admin/login")
-	if w.Code != http.StatusFound || w.Header().Get("Location") != "https://127.0.0.1:8080/admin" {
-		t.Errorf("in the clear from elsewhere: %d %s", w.Code, w.Header().Get("Location"))
+	w := c.get("/admin/login")
+	if body := w.Body.String(); !strings.Contains(body, "sudo punchclock admin pin") || strings.Contains(body, "type=\"password\"") {
+		t.Errorf("at the machine itself: %s", w.Body)
 	}
-	if w := far.do(far.form("/admin/first", url.Values{"pin": {"4711-0815"}, "again": {"4711-0815"}})); w.Code != http.StatusForbidden || o.PINSet() {
-		t.Errorf("a PIN in the clear from elsewhere: %d", w.Code)
+	if w := c.do(c.form("/admin/first", url.Values{"pin": {"4711-0815"}, "again": {"4711-0815"}})); w.Code != http.StatusUnauthorized || o.PINSet() {
+		t.Errorf("a first PIN by the old path: %d", w.Code)
 	}
-	set := func(pin, again string) *httptest.ResponseRecorder {
-		return c.post("/admin/login", "/admin/first", url.Values{"pin": {pin}, "again": {again}})
+}
+
+func TestASessionThatChangesThePINGoesOnAndTheOthersEnd(t *testing.T) {
+	o, c, _ := adminPage(t, nil)
+	c.login("4711-0815")
+	other := &caller{t: t, h: c.h, cookies: map[string]string{}}
+	other.login("4711-0815")
+	if w := other.get("/admin/one"); w.Code != 200 {
+		t.Fatal(w.Code)
 	}
-	if w := c.get("/admin/login"); !strings.Contains(w.Body.String(), `action="/admin/first"`) || !strings.Contains(w.Body.String(), `autocomplete="new-password"`) {
-		t.Errorf("no first PIN is asked for: %s", w.Body)
+	if w := c.post("/admin/one", "/admin/one", url.Values{"do": {"change"}}); w.Code != http.StatusSeeOther || o.Changed() != 1 {
+		t.Fatalf("%d, changed %d times", w.Code, o.Changed())
 	}
-	if w := set("4711-0815", "4711-0816"); w.Code != 400 || o.PINSet() {
-		t.Errorf("two that differ: %d", w.Code)
+	if w := c.get("/admin/one"); w.Code != 200 {
+		t.Errorf("who has changed it is out: %d", w.Code)
 	}
-	if w := set("4711", "4711"); w.Code != 400 || !strings.Contains(w.Body.String(), "太短") {
-		t.Errorf("a short one: %d", w.Code)
-	}
-	page := csrfField.FindStringSubmatch(c.get("/admin/login").Body.String())[1]
-	if w := set("4711-0815", "4711-0815"); w.Code != http.StatusSeeOther || !o.PINSet() {
-		t.Errorf("%d", w.Code)
-	}
-	if w := c.get("/admin"); w.Code != 200 {
-		t.Errorf("not in after setting it: %d", w.Code)
-	}
-	// Nobody sets it a second time.
-	late := &caller{t: t, h: c.h, cookies: map[string]string{"punchclock-login": strings.Repeat("B", 26)}}
-	_ = page
-	if w := late.post("/admin/login", "/admin/first", url.Values{"pin": {"another1"}, "again": {"another1"}}); w.Code != http.StatusConflict || o.pin != "4711-0815" {
-		t.Errorf("a second first PIN: %d %s", w.Code, o.pin)
+	if w := other.get("/admin/one"); w.Code != http.StatusSeeOther {
+		t.Errorf("who has not is in: %d", w.Code)
 	}
 }
 
