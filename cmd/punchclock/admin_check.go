@@ -42,14 +42,27 @@ func (r *adminRoom) showCheck(_ context.Context, ask web.Ask) ([]web.Block, erro
 	}
 	marks := map[verdict]string{isOK: "ok", isWarning: "wait", isUnknown: "wait", isFailed: "stuck"}
 	for _, g := range last.groups() {
-		b := web.Block{Title: g.Title, Table: &web.Table{Head: []string{say.Office("what"), say.Office("state"), say.Office("detail"), say.Office("remedy")}}}
+		title, _ := say.Check(g.Title)
+		b := web.Block{Title: title, Table: &web.Table{Head: []string{say.Office("what"), say.Office("state"), say.Office("detail"), say.Office("remedy")}}}
 		for _, c := range g.Checks {
-			b.Table.Rows = append(b.Table.Rows, web.Row{Mark: marks[c.State], Cells: []string{c.Title, say.Office("check." + string(c.State)), dash(c.Detail), dash(c.Remedy)}})
+			name, remedy := say.Check(c.Title)
+			if c.State == isOK {
+				remedy = ""
+			}
+			b.Table.Rows = append(b.Table.Rows, web.Row{Mark: marks[c.State], Cells: []string{name, say.Office("check." + string(c.State)), dash(c.Detail), above(remedy, c.Remedy)}})
 		}
 		out = append(out, b)
 	}
 	out[0].Words = append(out[0].Words, checkSum(say, r.shownStamp(last.At), last.Summary))
 	return out, nil
+}
+
+// above puts words over what they say in Chinese, where there are any.
+func above(words, original string) string {
+	if words == "" || original == "" {
+		return dash(words + original)
+	}
+	return words + "\n" + original
 }
 
 func checkSum(say text.Catalog, at string, s checkupSummary) string {

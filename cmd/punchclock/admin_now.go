@@ -146,7 +146,7 @@ func (r *adminRoom) showNow(_ context.Context, ask web.Ask) ([]web.Block, error)
 		if d.LastSuccess != "" {
 			last = r.shownStamp(d.LastSuccess)
 		}
-		dests.Rows = append(dests.Rows, web.Row{Mark: mark, Cells: []string{d.Name, say.Destination(d.State), strconv.FormatUint(d.Pending, 10), oldest, strconv.Itoa(d.Parked), last, dash(d.LastError), remedy}})
+		dests.Rows = append(dests.Rows, web.Row{Mark: mark, Cells: []string{d.Name, say.Destination(d.State), strconv.FormatUint(d.Pending, 10), oldest, strconv.Itoa(d.Parked), last, above(say.Trouble(d.LastError), d.LastError), remedy}})
 	}
 	return []web.Block{
 		{Title: say.Office("tap"), Words: []string{say.Office("tap.words")}, Form: r.tapForm(say, "tap", "tap.go")},
