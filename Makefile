@@ -48,7 +48,8 @@ test: deps ## all that a change must pass
 
 test-ui: deps ## every screen in every language and size in a real browser, with a picture of each in bin/screens
 	@mkdir -p bin/screens
-	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens $(GO) test -count=1 -timeout 30m -run Browser ./ui/web
+	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens PUNCHCLOCK_DAY=1 $(GO) test -count=1 -timeout 30m -run Browser ./ui/web
+	PUNCHCLOCK_DAY=1 $(GO) test -count=1 -timeout 10m -v -run 'OverADay' ./ui/screen
 	PUNCHCLOCK_SHOTS=$(CURDIR)/bin/screens $(GO) test -count=1 -timeout 10m -run 'ToLookAt' ./ui/screen
 	$(GO) test -count=1 -timeout 10m -run 'PersonAtTheDoor' ./cmd/punchclock
 	@ls bin/screens | wc -l | xargs -I{} echo "{} pictures in bin/screens"

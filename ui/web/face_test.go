@@ -10,12 +10,8 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/heapprofiler"
-	"github.com/chromedp/cdproto/memory"
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -335,63 +331,6 @@ func TestBrowserShowsEveryAnswerInOrderHoweverFastTheyCome(t *testing.T) {
 		t.Errorf("%d of %d were on the screen", len(seen), taps)
 	}
 	until(t, ctx, hidden)
-}
-
-// TestBrowserDoesNotGrowOverADay sends a day of a large site, in a minute.
-func TestBrowserDoesNotGrowOverADay(t *testing.T) {
-	ctx, s, d := atDoor(t)
-	srv := serve(t, ctx, s)
-	until(t, ctx, `document.getElementById("line").textContent !== ""`)
-	n := 0
-	send := func(count int) (heap float64, dom memory.GetDOMCountersResult) {
-		for range count {
-			n++
-			r := ui.Result{Outcome: "stored", PunchID: fmt.Sprint(n), Seq: uint64(n), Kind: "in", Employee: "000123", Name: "王小明", Time: time.Now(), Clock: "synced"}
-			if n%5 == 0 {
-				r.Outcome = "duplicate"
-			}
-			s.Result(r)
-			sc := ui.Screen{Kind: "in", Why: "schedule", Clock: "synced", Result: &r}
-			if n%5 == 0 {
-				sc.Mine = ownPunches("")
-			}
-			s.Show(sc)
-			s.Show(ui.Screen{Kind: []string{"in", "out"}[n%2], Why: "schedule", Clock: "synced"})
-			s.Poke()
-			if n%50 == 0 {
-				until(t, ctx, fmt.Sprintf(`document.querySelector("#result .time").textContent !== "" && %d`, n))
-			}
-			if n%700 == 0 {
-				srv.CloseClientConnections() // the daemon was restarted
-				until(t, ctx, `document.getElementById("notice").textContent === ""`)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
-		until(t, ctx, hidden)
-		d.mu.Lock()
-		d.pins, d.kinds = nil, nil
-		d.mu.Unlock()
-		for range 2 {
-			if _, err := chromedp.Call(ctx, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		use, err := chromedp.Call(ctx, runtime.GetHeapUsage, cdp.Empty{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		dom, err = chromedp.Call(ctx, memory.GetDOMCounters, cdp.Empty{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return use.UsedSize, dom
-	}
-	before, dom := send(300)
-	after, later := send(2000)
-	t.Logf("heap %.0f KB after 300 taps, %.0f KB after %d; %d and %d nodes, %d and %d listeners", before/1024, after/1024, n, dom.Nodes, later.Nodes, dom.JsEventListeners, later.JsEventListeners)
-	if after > before+256<<10 || later.Nodes > dom.Nodes+50 || later.JsEventListeners > dom.JsEventListeners {
-		t.Error("it grows")
-	}
 }
 
 func TestBrowserDimsAtNightAndWakesForATap(t *testing.T) {
