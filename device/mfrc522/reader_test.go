@@ -8,10 +8,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,88 +21,34 @@ import (
 	"punchclock/device/devicetest"
 )
 
-func card(uid string) *picc {
-	b, err := hex.DecodeString(uid)
-	if err != nil {
-		panic(err)
-	}
-	return &picc{uid: b}
-}
+var card = devicetest.NewTag
 
 const a, b, c10 = "DEADBEEF", "04A1B2C3D4E580", "04A1B2C3D4E5801122AA"
 
-type at struct {
-	ms int
-	do func(*sim)
-}
+func at(ms int, do func(*sim)) devicetest.At[*sim] { return devicetest.At[*sim]{MS: ms, Do: do} }
 
-func lay(c ...*picc) func(*sim) { return func(s *sim) { s.lay(c...) } }
+func lay(c ...*tag) func(*sim) { return func(s *sim) { s.Lay(c...) } }
 
 // play runs a reader of the simulator on the virtual clock and returns what it told.
-func play(t *testing.T, s *sim, run time.Duration, script ...at) (got []string, logged string) {
+func play(t *testing.T, s *sim, run time.Duration, script ...devicetest.At[*sim]) (got []string, logged string) {
 	t.Helper()
-	r := s.reader()
+	r := readerOf(s)
 	var log bytes.Buffer
 	r.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	ctx, cancel := context.WithTimeout(t.Context(), run)
-	defer cancel()
-	out := make(chan device.Event)
-	done := make(chan error, 1)
-	began := time.Now()
-	go func() { done <- r.Run(ctx, out) }()
-	go func() {
-		for _, a := range script {
-			time.Sleep(time.Until(began.Add(time.Duration(a.ms) * time.Millisecond)))
-			s.do(a.do)
-		}
-	}()
-	for {
-		select {
-		case ev := <-out:
-			what := ev.What.String()
-			switch ev.What {
-			case device.Card:
-				what = ev.Value
-				if ev.Medium != "uid" || fmt.Sprintf("%X", ev.Raw) != ev.Value || ev.Bits != 8*len(ev.Raw) {
-					t.Errorf("%+v", ev)
-				}
-			case device.Fault:
-				what = ev.Fault
-				if ev.Try {
-					what += " try"
-				}
-			case device.Down:
-				what = "down: " + ev.Err.Error()
-			}
-			got = append(got, what)
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run = %v", err)
-			}
-			if late := time.Since(began) - run; late > 600*time.Millisecond {
-				t.Errorf("Run ended %v after its context", late)
-			}
-			return got, log.String()
-		}
-	}
+	return devicetest.Play(t, r, s, run, script...), log.String()
 }
 
-func want(t *testing.T, got []string, want ...string) {
-	t.Helper()
-	if strings.Join(got, ", ") != strings.Join(want, ", ") {
-		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), strings.Join(want, ", "))
-	}
-}
+var want = devicetest.Told
 
 func TestCardsOfAllLengthsAreReadWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
-		got, _ := play(t, s, 20*time.Second, at{1000, lay(card(a))}, at{1500, lay()}, at{3000, lay(card(b))}, at{3500, lay()},
-			at{5000, lay(card(c10))}, at{5300, lay()}, at{5500, lay(card(a))}, at{5900, lay()})
+		s := devicetest.NewMFRC522()
+		got, _ := play(t, s, 20*time.Second, at(1000, lay(card(a))), at(1500, lay()), at(3000, lay(card(b))), at(3500, lay()),
+			at(5000, lay(card(c10))), at(5300, lay()), at(5500, lay(card(a))), at(5900, lay()))
 		want(t, got, "up", a, b, c10, a)
 		// As the reference has them.
 		for _, golden := range []string{"26", "9320", "9370DEADBEEF22B99C", "500057CD", "93708804A1B29FAE4B", "9520", "9570C3D4E580723BB1"} {
-			if !slices.ContainsFunc(s.sent, func(f []byte) bool { return strings.EqualFold(hex.EncodeToString(f), golden) }) {
+			if !slices.ContainsFunc(s.Sent, func(f []byte) bool { return strings.EqualFold(hex.EncodeToString(f), golden) }) {
 				t.Errorf("never sent %s", golden)
 			}
 		}
@@ -114,12 +58,12 @@ func TestCardsOfAllLengthsAreReadWhole(t *testing.T) {
 func TestACardThatStaysIsOneTap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := card(b)
-		script := []at{{1000, lay(c)}}
+		script := []devicetest.At[*sim]{at(1000, lay(c))}
 		for i := range 20 { // it loses its power for a moment, now and then
-			script = append(script, at{5000 + i*1000, func(*sim) { c.state, c.level, c.back = "", 0, "" }})
+			script = append(script, at(5000+i*1000, func(*sim) { c.Unpower() }))
 		}
-		script = append(script, at{30_000, lay()}, at{30_500, lay(c)}, at{32_000, lay()}, at{33_000, lay(c)})
-		got, _ := play(t, newSim(), time.Minute, script...)
+		script = append(script, at(30_000, lay()), at(30_500, lay(c)), at(32_000, lay()), at(33_000, lay(c)))
+		got, _ := play(t, devicetest.NewMFRC522(), time.Minute, script...)
 		want(t, got, "up", b, b)
 	})
 }
@@ -127,19 +71,19 @@ func TestACardThatStaysIsOneTap(t *testing.T) {
 func TestTwoCardsAtOnceAreNone(t *testing.T) {
 	for _, pair := range [][2]string{{a, b}, {a, "DEADBEEE"}, {b, "04A1B2C3D4E581"}, {b, "04A1B3C3D4E580"}, {c10, b}, {"01020304", "FFFFFFFF"}, {"00000080", "00000000"}} {
 		synctest.Test(t, func(t *testing.T) {
-			got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(card(pair[0]), card(pair[1]))}, at{5000, lay()}, at{6000, lay(card(pair[1]))})
+			got, _ := play(t, devicetest.NewMFRC522(), 20*time.Second, at(1000, lay(card(pair[0]), card(pair[1]))), at(5000, lay()), at(6000, lay(card(pair[1]))))
 			want(t, got, "up", "two try", pair[1])
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(card(a), card(b), card(c10))}, at{5000, lay()}, at{6000, lay(card(b))})
+		got, _ := play(t, devicetest.NewMFRC522(), 20*time.Second, at(1000, lay(card(a), card(b), card(c10))), at(5000, lay()), at(6000, lay(card(b))))
 		want(t, got, "up", "two try", b)
 	})
 	// A card lies there, forgotten; the others punch beside it.
 	synctest.Test(t, func(t *testing.T) {
 		forgotten, other := card(a), card(b)
-		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(forgotten)}, at{5000, lay(forgotten, other)}, at{5500, lay(forgotten)},
-			at{8000, lay(forgotten, other)}, at{8300, lay(forgotten)}, at{15000, lay()}, at{16000, lay(forgotten)})
+		got, _ := play(t, devicetest.NewMFRC522(), 20*time.Second, at(1000, lay(forgotten)), at(5000, lay(forgotten, other)), at(5500, lay(forgotten)),
+			at(8000, lay(forgotten, other)), at(8300, lay(forgotten)), at(15000, lay()), at(16000, lay(forgotten)))
 		want(t, got, "up", a, b, b, a)
 	})
 }
@@ -147,38 +91,38 @@ func TestTwoCardsAtOnceAreNone(t *testing.T) {
 func TestOfTwoCardsOfWhichOneCannotBeReadNoneIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		weak := card(b)
-		weak.badCRC = true
+		weak.BadCRC = true
 		other := card(a)
-		got, _ := play(t, newSim(), 20*time.Second, at{1000, lay(other, weak)}, at{3000, lay()}, at{5000, lay(other)})
+		got, _ := play(t, devicetest.NewMFRC522(), 20*time.Second, at(1000, lay(other, weak)), at(3000, lay()), at(5000, lay(other)))
 		want(t, got, "up", "checksum", "checksum try", a)
 	})
 }
 
 func TestAPhoneIsRefusedByName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got, _ := play(t, newSim(), 10*time.Second, at{1000, lay(card("08112233"))}, at{1400, lay()}, at{1500, lay(card("08998877"))}, at{4000, lay()}, at{5000, lay(card(a))})
+		got, _ := play(t, devicetest.NewMFRC522(), 10*time.Second, at(1000, lay(card("08112233"))), at(1400, lay()), at(1500, lay(card("08998877"))), at(4000, lay()), at(5000, lay(card(a))))
 		want(t, got, "up", "random try", a)
 	})
 }
 
 func TestATapIsReadWithinATenthOfASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
+		s := devicetest.NewMFRC522()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		out := make(chan device.Event)
 		done := make(chan error, 1)
-		go func() { done <- s.reader().Run(ctx, out) }()
+		go func() { done <- readerOf(s).Run(ctx, out) }()
 		<-out
 		for i := range 50 {
 			time.Sleep(2*time.Second + time.Duration(i)*7*time.Millisecond)
 			tapped := time.Now()
-			s.put(card(c10))
+			s.Do(lay(card(c10)))
 			ev := <-out
 			if took := ev.Last.Sub(tapped); took > 150*time.Millisecond || ev.Value != c10 {
 				t.Errorf("%v after %v", ev.Value, took)
 			}
-			s.put()
+			s.Do(lay())
 		}
 		cancel()
 		<-done
@@ -186,18 +130,18 @@ func TestATapIsReadWithinATenthOfASecond(t *testing.T) {
 }
 
 func TestABadAnswerNeverMakesACard(t *testing.T) {
-	for name, spoil := range map[string]func(*picc){
-		"check of the four bytes": func(c *picc) { c.badBCC = true },
-		"check of the SAK":        func(c *picc) { c.badCRC = true },
-		"an answer cut short":     func(c *picc) { c.short = true },
+	for name, spoil := range map[string]func(*tag){
+		"check of the four bytes": func(c *tag) { c.BadBCC = true },
+		"check of the SAK":        func(c *tag) { c.BadCRC = true },
+		"an answer cut short":     func(c *tag) { c.Short = true },
 		// The cascade tag and three bytes are no UID, whatever the SAK says.
-		"a UID that ends too soon": func(c *picc) { c.noMore = true },
+		"a UID that ends too soon": func(c *tag) { c.NoMore = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := card(b)
 				spoil(c)
-				got, _ := play(t, newSim(), 10*time.Second, at{1000, lay(c)}, at{3000, lay()}, at{4000, lay(card(a))})
+				got, _ := play(t, devicetest.NewMFRC522(), 10*time.Second, at(1000, lay(c)), at(3000, lay()), at(4000, lay(card(a))))
 				if len(got) != 4 || got[0] != "up" || !strings.HasSuffix(got[2], " try") || strings.TrimSuffix(got[2], " try") != got[1] || got[3] != a {
 					t.Errorf("%q", got)
 				}
@@ -208,15 +152,15 @@ func TestABadAnswerNeverMakesACard(t *testing.T) {
 
 func TestAMegabyteOfNoiseOnTheWireIsNoPunch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
-		s.wild = rand.New(rand.NewPCG(1, 2))
+		s := devicetest.NewMFRC522()
+		s.Wild = rand.New(rand.NewPCG(1, 2))
 		run, noise := 40*time.Hour, 1<<20
 		if testing.Short() { // as other processors' code
 			run, noise = run/40, noise/40
 		}
-		got, logged := play(t, s, run, at{int(run/time.Millisecond) - 60_000, func(s *sim) { s.wild = nil; s.lay(card(b)) }})
-		if s.noisy < noise {
-			t.Errorf("%d bytes of noise", s.noisy)
+		got, logged := play(t, s, run, at(int(run/time.Millisecond)-60_000, func(s *sim) { s.Wild = nil; s.Lay(card(b)) }))
+		if s.Noisy < noise {
+			t.Errorf("%d bytes of noise", s.Noisy)
 		}
 		cards := 0
 		for _, what := range got {
@@ -237,7 +181,7 @@ func TestAMegabyteOfNoiseOnTheWireIsNoPunch(t *testing.T) {
 
 func TestAWeakMomentIsNotToldToThePerson(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got, _ := play(t, newSim(), 5*time.Second, at{1000, func(s *sim) { s.noise = 4; s.lay(card(b)) }})
+		got, _ := play(t, devicetest.NewMFRC522(), 5*time.Second, at(1000, func(s *sim) { s.Noise = 4; s.Lay(card(b)) }))
 		want(t, got, "up", "checksum", b)
 	})
 }
@@ -248,13 +192,13 @@ func TestAChipThatIsNotThereIsToldOnceAndWhatToDo(t *testing.T) {
 		do   func(*sim)
 		want string
 	}{
-		{"no wires", func(s *sim) { s.gone = true }, "check SDA, SCK, MOSI, MISO, GND and 3.3 V, and that RST is tied to 3.3 V"},
-		{"shorted", func(s *sim) { s.zero = true }, "version 00"},
-		{"another chip", func(s *sim) { s.version = 0x12 }, "no MFRC522 (version 12)"},
+		{"no wires", func(s *sim) { s.Gone = true }, "check SDA, SCK, MOSI, MISO, GND and 3.3 V, and that RST is tied to 3.3 V"},
+		{"shorted", func(s *sim) { s.Zero = true }, "version 00"},
+		{"another chip", func(s *sim) { s.Version = 0x12 }, "no MFRC522 (version 12)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSim()
+				s := devicetest.NewMFRC522()
 				c.do(s)
 				got, logged := play(t, s, 5*time.Minute)
 				if len(got) != 1 || !strings.Contains(got[0], c.want) || logged != "" {
@@ -267,15 +211,15 @@ func TestAChipThatIsNotThereIsToldOnceAndWhatToDo(t *testing.T) {
 
 func TestAChipThatGoesComesBack(t *testing.T) {
 	for name, c := range map[string][2]func(*sim){
-		"the wires":   {func(s *sim) { s.gone = true }, func(s *sim) { s.gone = false }},
-		"the bus":     {func(s *sim) { s.zero = true }, func(s *sim) { s.zero = false }},
-		"its store":   {func(s *sim) { s.over = true; s.lay(card(b)) }, func(s *sim) { s.over = false; s.lay() }},
-		"its version": {func(s *sim) { s.version = 0x80 }, func(s *sim) { s.version = 0x91 }},
+		"the wires":   {func(s *sim) { s.Gone = true }, func(s *sim) { s.Gone = false }},
+		"the bus":     {func(s *sim) { s.Zero = true }, func(s *sim) { s.Zero = false }},
+		"its store":   {func(s *sim) { s.Over = true; s.Lay(card(b)) }, func(s *sim) { s.Over = false; s.Lay() }},
+		"its version": {func(s *sim) { s.Version = 0x80 }, func(s *sim) { s.Version = 0x91 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSim()
-				got, _ := play(t, s, 30*time.Second, at{1000, lay(card(a))}, at{1500, lay()}, at{5000, c[0]}, at{5150, c[1]}, at{8000, lay(card(b))})
+				s := devicetest.NewMFRC522()
+				got, _ := play(t, s, 30*time.Second, at(1000, lay(card(a))), at(1500, lay()), at(5000, c[0]), at(5150, c[1]), at(8000, lay(card(b))))
 				if len(got) != 5 || !strings.HasPrefix(got[2], "down: reader front: /dev/spidev0.0: ") {
 					t.Fatalf("%q", got)
 				}
@@ -290,9 +234,9 @@ func TestAChipThatGoesComesBack(t *testing.T) {
 func TestEveryVersionOfTheChipIsTaken(t *testing.T) {
 	for version := range versions {
 		synctest.Test(t, func(t *testing.T) {
-			s := newSim()
-			s.version = version
-			got, _ := play(t, s, 3*time.Second, at{1000, lay(card(b))})
+			s := devicetest.NewMFRC522()
+			s.Version = version
+			got, _ := play(t, s, 3*time.Second, at(1000, lay(card(b))))
 			want(t, got, "up", b)
 		})
 	}
@@ -300,47 +244,16 @@ func TestEveryVersionOfTheChipIsTaken(t *testing.T) {
 
 func TestMFRC522KeepsTheReadersContract(t *testing.T) {
 	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
-		s := newSim()
-		return subjectOf(s, s.reader())
+		s := devicetest.NewMFRC522()
+		return subjectOf(s, readerOf(s))
 	})
 }
 
 func TestFiftyUnplugsLeaveNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
-		ctx, cancel := context.WithCancel(t.Context())
-		out := make(chan device.Event)
-		done := make(chan error, 1)
-		go func() { done <- s.reader().Run(ctx, out) }()
-		before := runtime.NumGoroutine()
-		wanted := func(w device.What) {
-			t.Helper()
-			if ev := <-out; ev.What != w {
-				t.Fatalf("%+v, want %v", ev, w)
-			}
-		}
-		wanted(device.Up)
-		for i := range 50 {
-			s.do(func(s *sim) { s.gone = true })
-			wanted(device.Down)
-			time.Sleep(time.Duration(i%7) * 300 * time.Millisecond)
-			s.do(func(s *sim) { s.gone = false })
-			plugged := time.Now()
-			wanted(device.Up)
-			s.put(card(a))
-			wanted(device.Card)
-			if took := time.Since(plugged); took > 2*time.Second {
-				t.Errorf("a tap after replugging took %v", took)
-			}
-			s.put()
-		}
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines, %d before", n, before)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		s := devicetest.NewMFRC522()
+		gone := func(gone bool) func() { return func() { s.Do(func(s *sim) { s.Gone = gone }) } }
+		devicetest.Unplugs(t, readerOf(s), 50, gone(true), gone(false), func() { s.Do(lay(card(a))) }, func() { s.Do(lay()) })
 	})
 }
 
@@ -350,22 +263,11 @@ func TestAnEmptyFieldCostsLittle(t *testing.T) {
 	if testing.Short() {
 		t.Skip("NOT RUN with -short: figures are for the machine itself")
 	}
-	var before, after syscall.Rusage
-	s := newSim()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		out := make(chan device.Event, 8)
-		r := s.reader()
-		syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-		r.Run(ctx, out)
-		syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	})
-	used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
-	share := float64(used) / float64(time.Hour)
-	t.Logf("%.4f %% of a core, simulator included; %.1f calls and %.1f transfers a second", 100*share, float64(s.calls)/3600, float64(s.transfers)/3600)
-	if share > 0.005 || s.calls > 3600*21 {
-		t.Errorf("%.2f %% of a core, %d calls in an hour", 100*share, s.calls)
+	s := devicetest.NewMFRC522()
+	share := devicetest.EmptyHour(t, func() device.Reader { return readerOf(s) })
+	t.Logf("%.4f %% of a core, simulator included; %.1f calls and %.1f transfers a second", 100*share, float64(s.Calls)/3600, float64(s.Transfers)/3600)
+	if s.Calls > 3600*21 {
+		t.Errorf("%d calls in an hour", s.Calls)
 	}
 }
 

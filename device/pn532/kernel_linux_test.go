@@ -26,21 +26,21 @@ func TestPN532OnAKernelKeepsTheReadersContract(t *testing.T) {
 		chip := devicetest.NewGPIOSim(t, "header", len(names), names...)
 		t.Run("I2C", func(t *testing.T) {
 			devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
-				s := newSim()
-				s.irq = func(low bool) {
+				s := devicetest.NewPN532()
+				s.IRQ = func(low bool) {
 					if err := chip.Pull(4, !low); err != nil {
 						t.Error(err)
 					}
 				}
-				bus := &simI2C{sim: s}
+				bus := s.I2C()
 				devicetest.NewI2CBus(t, 1, bus.Tx)
 				return subjectOf(s, reader(t, Config{Link: "i2c", Port: "/dev/i2c-1", IRQ: "GPIO4"}))
 			})
 		})
 		t.Run("SPI", func(t *testing.T) {
 			devicetest.TestReader(t, func(t *testing.T) devicetest.Subject {
-				s := newSim()
-				devicetest.NewSPIDevice(t, 0, 1, simSPI{s}.Tx)
+				s := devicetest.NewPN532()
+				devicetest.NewSPIDevice(t, 0, 1, s.SPI().Tx)
 				return subjectOf(s, reader(t, Config{Link: "spi", Port: "/dev/spidev0.1"}))
 			})
 		})

@@ -5,10 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,71 +19,31 @@ import (
 	"punchclock/device/devicetest"
 )
 
+const a, b, c10 = "DEADBEEF", "04A1B2C3D4E580", "04A1B2C3D4E5801122AA"
+
 var (
-	cardA = simCard{uid: []byte{0xDE, 0xAD, 0xBE, 0xEF}, sak: 0x08}
-	cardB = simCard{uid: []byte{0x04, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0x80}}
-	cardC = simCard{uid: []byte{0x04, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0x80, 0x11, 0x22, 0xAA}, sak: 0x20, ats: []byte{0x05, 0x78, 0x80, 0x70, 0x02}}
-	phone = simCard{uid: []byte{0x08, 0x11, 0x22, 0x33}, sak: 0x20}
+	cardA = devicetest.NewTag(a)
+	cardB = devicetest.NewTag(b)
+	cardC = devicetest.NewTag(c10)
+	phone = devicetest.NewTag("08112233")
 )
 
-// at is something that a test does at a time.
-type at struct {
-	ms int
-	do func(*sim)
+func init() {
+	cardA.SAK, phone.SAK = 0x08, 0x20
+	cardC.SAK, cardC.ATS = 0x20, []byte{0x05, 0x78, 0x80, 0x70, 0x02}
 }
 
-func cards(c ...simCard) func(*sim) { return func(s *sim) { s.cards = c } }
+func at(ms int, do func(*sim)) devicetest.At[*sim] { return devicetest.At[*sim]{MS: ms, Do: do} }
+
+func cards(c ...*tag) func(*sim) { return func(s *sim) { s.Lay(c...) } }
 
 // play runs a reader of the simulator on the virtual clock and returns what it told.
-func play(t *testing.T, how string, s *sim, run time.Duration, script ...at) (got []string, logged string) {
+func play(t *testing.T, how string, s *sim, run time.Duration, script ...devicetest.At[*sim]) (got []string, logged string) {
 	t.Helper()
 	r := onEachLink(s)[how]
 	var log bytes.Buffer
 	r.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	ctx, cancel := context.WithTimeout(t.Context(), run)
-	defer cancel()
-	out := make(chan device.Event)
-	done := make(chan error, 1)
-	began := time.Now()
-	go func() { done <- r.Run(ctx, out) }()
-	go func() {
-		for _, a := range script {
-			time.Sleep(time.Until(began.Add(time.Duration(a.ms) * time.Millisecond)))
-			s.do(a.do)
-		}
-	}()
-	for {
-		select {
-		case ev := <-out:
-			what := ev.What.String()
-			switch ev.What {
-			case device.Card:
-				what = ev.Value
-				if ev.Medium != "uid" || fmt.Sprintf("%X", ev.Raw) != ev.Value || ev.Bits != 8*len(ev.Raw) {
-					t.Errorf("%+v", ev)
-				}
-			case device.Fault:
-				what = ev.Fault
-				if ev.Try {
-					what += " try"
-				}
-			case device.Down:
-				what = "down: " + ev.Err.Error()
-			}
-			if late := time.Since(ev.Last); late > time.Millisecond {
-				t.Errorf("%s is told %v late", what, late)
-			}
-			got = append(got, what)
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run = %v", err)
-			}
-			if late := time.Since(began) - run; late > 600*time.Millisecond {
-				t.Errorf("Run ended %v after its context", late)
-			}
-			return got, log.String()
-		}
-	}
+	return devicetest.Play(t, r, s, run, script...), log.String()
 }
 
 func onEvery(t *testing.T, f func(t *testing.T, how string)) {
@@ -94,19 +52,12 @@ func onEvery(t *testing.T, f func(t *testing.T, how string)) {
 	}
 }
 
-func want(t *testing.T, got []string, want ...string) {
-	t.Helper()
-	if strings.Join(got, ", ") != strings.Join(want, ", ") {
-		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), strings.Join(want, ", "))
-	}
-}
-
-const a, b, c10 = "DEADBEEF", "04A1B2C3D4E580", "04A1B2C3D4E5801122AA"
+var want = devicetest.Told
 
 func TestCardsOfAllLengthsAreReadOnEveryWire(t *testing.T) {
 	onEvery(t, func(t *testing.T, how string) {
-		got, _ := play(t, how, newSim(), 20*time.Second, at{3000, cards(cardA)}, at{3500, cards()},
-			at{5000, cards(cardB)}, at{5500, cards()}, at{7000, cards(cardC)}, at{7300, cards()}, at{7500, cards(cardA)}, at{7900, cards()})
+		got, _ := play(t, how, devicetest.NewPN532(), 20*time.Second, at(3000, cards(cardA)), at(3500, cards()),
+			at(5000, cards(cardB)), at(5500, cards()), at(7000, cards(cardC)), at(7300, cards()), at(7500, cards(cardA)), at(7900, cards()))
 		want(t, got, "up", a, b, c10, a)
 	})
 }
@@ -114,14 +65,14 @@ func TestCardsOfAllLengthsAreReadOnEveryWire(t *testing.T) {
 func TestACardThatStaysIsOneTap(t *testing.T) {
 	for _, shy := range []bool{false, true} {
 		onEvery(t, func(t *testing.T, how string) {
-			s := newSim()
-			s.shy = shy
+			s := devicetest.NewPN532()
+			s.Shy = shy
 			minutes := 60
 			if testing.Short() {
 				minutes = 3
 			}
 			end := minutes * 60_000
-			got, _ := play(t, how, s, time.Duration(end)*time.Millisecond, at{1000, cards(cardA)}, at{end - 5000, cards()}, at{end - 4000, cards(cardA)})
+			got, _ := play(t, how, s, time.Duration(end)*time.Millisecond, at(1000, cards(cardA)), at(end-5000, cards()), at(end-4000, cards(cardA)))
 			want(t, got, "up", a, a)
 		})
 	}
@@ -130,9 +81,9 @@ func TestACardThatStaysIsOneTap(t *testing.T) {
 func TestTwoCardsAtOnceAreNone(t *testing.T) {
 	for _, shy := range []bool{false, true} {
 		onEvery(t, func(t *testing.T, how string) {
-			s := newSim()
-			s.shy = shy
-			got, _ := play(t, how, s, 20*time.Second, at{1000, cards(cardA, cardB)}, at{5000, cards()}, at{6000, cards(cardB)})
+			s := devicetest.NewPN532()
+			s.Shy = shy
+			got, _ := play(t, how, s, 20*time.Second, at(1000, cards(cardA, cardB)), at(5000, cards()), at(6000, cards(cardB)))
 			want(t, got, "up", "two try", b)
 		})
 	}
@@ -140,9 +91,8 @@ func TestTwoCardsAtOnceAreNone(t *testing.T) {
 
 func TestAPhoneIsRefusedByName(t *testing.T) {
 	onEvery(t, func(t *testing.T, how string) {
-		other := phone
-		other.uid = []byte{0x08, 0x99, 0x88, 0x77}
-		got, _ := play(t, how, newSim(), 10*time.Second, at{1000, cards(phone)}, at{1500, cards()}, at{1600, cards(other)}, at{2000, cards()}, at{3000, cards(cardA)})
+		other := devicetest.NewTag("08998877")
+		got, _ := play(t, how, devicetest.NewPN532(), 10*time.Second, at(1000, cards(phone)), at(1500, cards()), at(1600, cards(other)), at(2000, cards()), at(3000, cards(cardA)))
 		want(t, got, "up", "random try", a)
 	})
 }
@@ -150,7 +100,7 @@ func TestAPhoneIsRefusedByName(t *testing.T) {
 func TestATapIsAnsweredWithinATenthOfASecond(t *testing.T) {
 	onEvery(t, func(t *testing.T, how string) {
 		for _, ms := range []int{1000, 2001, 2333, 2777, 2990, 60_123} {
-			s := newSim()
+			s := devicetest.NewPN532()
 			r := onEachLink(s)[how]
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			out := make(chan device.Event)
@@ -160,7 +110,7 @@ func TestATapIsAnsweredWithinATenthOfASecond(t *testing.T) {
 			<-out // up
 			go func() {
 				time.Sleep(time.Until(began.Add(time.Duration(ms) * time.Millisecond)))
-				s.put(cardA)
+				s.Do(cards(cardA))
 			}()
 			ev := <-out
 			if took := time.Since(began) - time.Duration(ms)*time.Millisecond; took > 150*time.Millisecond || ev.Value != a {
@@ -178,17 +128,17 @@ func TestFaultsOfTheWireNeverMakeAnotherCard(t *testing.T) {
 		fault func(*sim)
 		want  []string
 	}{
-		"two commands without an ACK":   {func(s *sim) { s.deaf = 2 }, []string{"up", a}},
-		"an ACK that is lost":           {func(s *sim) { s.lostAck = 1 }, []string{"up", a}},
-		"an answer with a wrong sum":    {func(s *sim) { s.badSum = 1 }, []string{"up", a}}, // asked for again
-		"an answer that ends early":     {func(s *sim) { s.short = 1 }, []string{"up", a}},
-		"three answers with wrong sums": {func(s *sim) { s.badSum = 3 }, []string{"up", "checksum", a}},
-		"nine answers with wrong sums":  {func(s *sim) { s.badSum = 9 }, []string{"up", "checksum", "checksum try", a}},
-		"thirty of them: started again": {func(s *sim) { s.badSum = 31 }, []string{"up", "checksum", "checksum try", "down", "up", a}},
+		"two commands without an ACK":   {func(s *sim) { s.Deaf = 2 }, []string{"up", a}},
+		"an ACK that is lost":           {func(s *sim) { s.LostAck = 1 }, []string{"up", a}},
+		"an answer with a wrong sum":    {func(s *sim) { s.BadSum = 1 }, []string{"up", a}}, // asked for again
+		"an answer that ends early":     {func(s *sim) { s.Short = 1 }, []string{"up", a}},
+		"three answers with wrong sums": {func(s *sim) { s.BadSum = 3 }, []string{"up", "checksum", a}},
+		"nine answers with wrong sums":  {func(s *sim) { s.BadSum = 9 }, []string{"up", "checksum", "checksum try", a}},
+		"thirty of them: started again": {func(s *sim) { s.BadSum = 31 }, []string{"up", "checksum", "checksum try", "down", "up", a}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEvery(t, func(t *testing.T, how string) {
-				got, _ := play(t, how, newSim(), 12*time.Second, at{1000, c.fault}, at{1001, cards(cardA)})
+				got, _ := play(t, how, devicetest.NewPN532(), 12*time.Second, at(1000, c.fault), at(1001, cards(cardA)))
 				for i, s := range got {
 					if strings.HasPrefix(s, "down") {
 						got[i] = "down"
@@ -204,14 +154,14 @@ func TestFaultsOfTheWireNeverMakeAnotherCard(t *testing.T) {
 
 func TestAChipThatHangsOrGoesComesBack(t *testing.T) {
 	for name, fault := range map[string]struct{ on, off func(*sim) }{
-		"without power":              {func(s *sim) { s.gone = true }, func(s *sim) { s.gone, s.awake = false, false }},
-		"hung":                       {func(s *sim) { s.hung = true }, func(s *sim) { s.hung, s.awake = false, false }},
-		"without power for a moment": {func(s *sim) { s.awake, s.listing = false, 0 }, func(*sim) {}},
+		"without power":              {func(s *sim) { s.Gone = true }, func(s *sim) { s.Gone = false; s.Reset() }},
+		"hung":                       {func(s *sim) { s.Hung = true }, func(s *sim) { s.Hung = false; s.Reset() }},
+		"without power for a moment": {func(s *sim) { s.Reset() }, func(*sim) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEvery(t, func(t *testing.T, how string) {
-				got, _ := play(t, how, newSim(), 30*time.Second, at{1000, cards(cardA)}, at{1500, cards()},
-					at{5000, fault.on}, at{12000, fault.off}, at{14000, cards(cardB)})
+				got, _ := play(t, how, devicetest.NewPN532(), 30*time.Second, at(1000, cards(cardA)), at(1500, cards()),
+					at(5000, fault.on), at(12000, fault.off), at(14000, cards(cardB)))
 				if len(got) != 5 || !strings.HasPrefix(got[2], "down: reader front: ") {
 					t.Fatalf("%q", got)
 				}
@@ -224,8 +174,8 @@ func TestAChipThatHangsOrGoesComesBack(t *testing.T) {
 
 func TestAMissingChipIsToldOnceAndWhatToDo(t *testing.T) {
 	onEvery(t, func(t *testing.T, how string) {
-		s := newSim()
-		s.hung = true
+		s := devicetest.NewPN532()
+		s.Hung = true
 		got, logged := play(t, how, s, 5*time.Minute)
 		if len(got) != 1 || !strings.Contains(got[0], "check its power, its wires, and its switches") {
 			t.Errorf("%q", got)
@@ -269,24 +219,24 @@ func (s *scripted) receive(_ context.Context, wait time.Duration) (frame, error)
 
 func TestTheChipLooksForCardsAndNobodyElseWakesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
+		s := devicetest.NewPN532()
 		play(t, "hsu", s, 10*time.Minute)
 		lists := 0
-		for _, c := range s.commands {
+		for _, c := range s.Commands {
 			if c == "4A" {
 				lists++
 			}
 		}
-		if !s.forever || lists > 310 || lists < 290 {
-			t.Errorf("asked %d times in ten minutes, for ever: %v", lists, s.forever)
+		if !s.Forever || lists > 310 || lists < 290 {
+			t.Errorf("asked %d times in ten minutes, for ever: %v", lists, s.Forever)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
+		s := devicetest.NewPN532()
 		waits := 0
 		r := onEachLink(s)["i2c+irq"]
 		r.open = func() (link, error) {
-			return &polled{wire: &i2cWire{bus: &simI2C{sim: s}}, irq: simIRQ{s, &waits}}, nil
+			return &polled{wire: &i2cWire{bus: s.I2C()}, irq: simIRQ{s, &waits}}, nil
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
@@ -295,19 +245,20 @@ func TestTheChipLooksForCardsAndNobodyElseWakesUp(t *testing.T) {
 		if waits > 2000 {
 			t.Errorf("%d waits in ten minutes", waits)
 		}
-		if len(s.commands) < 3 || s.commands[0] != "14" {
-			t.Errorf("commands %.10v", s.commands)
+		if len(s.Commands) < 3 || s.Commands[0] != "14" {
+			t.Errorf("commands %.10v", s.Commands)
 		}
 	})
 }
 
 func TestI2CLeavesTheChipItsPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim()
-		bus := &simI2C{sim: s, naps: 2} // asleep: the first two are not acknowledged
+		s := devicetest.NewPN532()
+		bus := s.I2C()
+		bus.Naps = 2 // asleep: the first two are not acknowledged
 		r := onEachLink(s)["i2c"]
 		r.open = func() (link, error) { return &polled{wire: &i2cWire{bus: bus}}, nil }
-		s.put(cardB)
+		s.Do(cards(cardB))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		out := make(chan device.Event, 8)
@@ -318,7 +269,7 @@ func TestI2CLeavesTheChipItsPause(t *testing.T) {
 		if ev := <-out; ev.Value != b {
 			t.Errorf("%+v", ev)
 		}
-		if bus.fast {
+		if bus.Fast {
 			t.Error("less than 5 ms between a stop and the next start")
 		}
 	})
@@ -406,29 +357,19 @@ func TestPN532KeepsTheReadersContract(t *testing.T) {
 }
 
 func subject(how string) devicetest.Subject {
-	s := newSim()
+	s := devicetest.NewPN532()
 	return subjectOf(s, onEachLink(s)[how])
 }
 
 func subjectOf(s *sim, r *Reader) devicetest.Subject {
-	tap := func(c simCard) func() {
-		var last time.Time
-		return func() {
-			// The same card again is another tap once it was away.
-			time.Sleep(time.Until(last.Add(device.Apart + 600*time.Millisecond)))
-			last = time.Now()
-			s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: c}) })
-		}
-	}
+	tap := func(c *tag) func() { return devicetest.Spaced(func() { s.Hold(c) }) }
 	return devicetest.Subject{
-		Reader: r,
-		Name:   "front",
-		Cards:  [2]devicetest.Card{{Tap: tap(cardA), Medium: "uid", Value: a}, {Tap: tap(cardB), Medium: "uid", Value: b}},
-		Misread: func() {
-			s.do(func(s *sim) { s.queue = append(s.queue, tapped{card: simCard{uid: []byte{0x88, 4, 0xA1, 0xB2}}}) })
-		},
-		Unplug: func() { s.do(func(s *sim) { s.gone = true }) },
-		Replug: func() { s.do(func(s *sim) { s.gone, s.awake, s.said, s.listing = false, false, nil, 0 }) },
+		Reader:  r,
+		Name:    "front",
+		Cards:   [2]devicetest.Card{{Tap: tap(cardA), Medium: "uid", Value: a}, {Tap: tap(cardB), Medium: "uid", Value: b}},
+		Misread: func() { s.Hold(devicetest.NewTag("8804A1B2")) },
+		Unplug:  func() { s.Do(func(s *sim) { s.Gone = true }) },
+		Replug:  func() { s.Do(func(s *sim) { s.Gone = false; s.Reset() }) },
 	}
 }
 
@@ -439,41 +380,9 @@ func TestFiftyUnplugsLeaveNothingBehind(t *testing.T) {
 	}
 	for _, how := range []string{"hsu", "i2c", "spi"} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newSim()
-			r := onEachLink(s)[how]
-			ctx, cancel := context.WithCancel(t.Context())
-			out := make(chan device.Event)
-			done := make(chan error, 1)
-			go func() { done <- r.Run(ctx, out) }()
-			before := runtime.NumGoroutine()
-			wanted := func(w device.What) {
-				t.Helper()
-				if ev := <-out; ev.What != w {
-					t.Fatalf("%+v, want %v", ev, w)
-				}
-			}
-			wanted(device.Up)
-			for i := range cycles {
-				s.do(func(s *sim) { s.gone = true })
-				wanted(device.Down)
-				time.Sleep(time.Duration(i%7) * 300 * time.Millisecond)
-				s.do(func(s *sim) { s.gone, s.awake, s.said, s.listing = false, false, nil, 0 })
-				plugged := time.Now()
-				wanted(device.Up)
-				s.put(cardA)
-				wanted(device.Card)
-				if took := time.Since(plugged); took > 2*time.Second {
-					t.Errorf("%s: a tap after replugging took %v", how, took)
-				}
-				s.put()
-			}
-			if n := runtime.NumGoroutine(); n > before {
-				t.Errorf("%d goroutines, %d before", n, before)
-			}
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+			s := devicetest.NewPN532()
+			sub := subjectOf(s, onEachLink(s)[how])
+			devicetest.Unplugs(t, sub.Reader, cycles, sub.Unplug, sub.Replug, func() { s.Do(cards(cardA)) }, func() { s.Do(cards()) })
 		})
 	}
 }
@@ -485,25 +394,12 @@ func TestAnEmptyFieldCostsLittle(t *testing.T) {
 		t.Skip("NOT RUN with -short: figures are for the machine itself")
 	}
 	for _, how := range links {
-		var calls int
-		var before, after syscall.Rusage
-		synctest.Test(t, func(t *testing.T) {
-			s := newSim()
-			r := onEachLink(s)[how]
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-			defer cancel()
-			out := make(chan device.Event, 8)
-			syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-			r.Run(ctx, out)
-			syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-			calls = len(s.commands)
+		var s *sim
+		share := devicetest.EmptyHour(t, func() device.Reader {
+			s = devicetest.NewPN532()
+			return onEachLink(s)[how]
 		})
-		used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
-		share := float64(used) / float64(time.Hour)
-		t.Logf("%s: %.4f %% of a core, %d commands", how, 100*share, calls)
-		if share > 0.005 {
-			t.Errorf("%s: %.2f %% of a core", how, 100*share)
-		}
+		t.Logf("%s: %.4f %% of a core, %d commands", how, 100*share, len(s.Commands))
 	}
 }
 

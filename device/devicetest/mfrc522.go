@@ -1,0 +1,216 @@
+package devicetest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+
+	"periph.io/x/conn/v3"
+	"periph.io/x/conn/v3/spi"
+)
+
+// MFRC522 is such a chip at the level of its registers, on an SPI bus, with cards that
+// follow ISO 14443-3 bit by bit. It is written from the data sheets and shares no code
+// with the driver. Fields are changed in [MFRC522.Do].
+type MFRC522 struct {
+	Version byte
+	Gone    bool       // nobody drives the line
+	Zero    bool       // the line hangs at 0
+	Noise   int        // so many answers have a parity error
+	Over    bool       // says that its store holds more than it has room for
+	Wild    *rand.Rand // a wire that picks up anything: nothing that is read is what the chip says
+
+	Calls, Transfers int      // of the bus
+	Noisy            int      // bytes of a wild wire
+	Sent             [][]byte // frames to the field
+
+	mu    sync.Mutex
+	reg   [64]byte
+	fifo  []byte
+	cards []*Tag
+	hand  hand
+}
+
+// NewMFRC522 returns a chip with an empty field.
+func NewMFRC522() *MFRC522 { return &MFRC522{Version: 0x92} }
+
+// Do changes the chip from a test.
+func (s *MFRC522) Do(f func(*MFRC522)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+// Lay lays cards into the field, in Do; those that lay there before and do not now
+// have lost their power.
+func (s *MFRC522) Lay(cards ...*Tag) {
+	for _, c := range s.cards {
+		if !slices.Contains(cards, c) {
+			c.Unpower()
+		}
+	}
+	s.cards = cards
+}
+
+// Hold holds a card to it for a moment, after those before it have gone.
+func (s *MFRC522) Hold(card *Tag) {
+	s.Do(func(s *MFRC522) { s.hand.queue = append(s.hand.queue, card) })
+}
+
+// Tx is one access: see [NewSPIDevice].
+func (s *MFRC522) Tx(w, r []byte) error { return s.TxPackets([]spi.Packet{{W: w, R: r}}) }
+
+// TxPackets is one call of the kernel, and an access for each packet.
+func (s *MFRC522) TxPackets(ps []spi.Packet) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Calls++
+	for _, p := range ps {
+		s.Transfers++
+		if p.KeepCS || len(p.R) != len(p.W) {
+			return errors.New("chip select must go up after each access")
+		}
+		for i := range p.R {
+			p.R[i] = 0xFF
+			if s.Zero {
+				p.R[i] = 0
+			}
+		}
+		for i := range p.R {
+			if s.Wild != nil {
+				p.R[i] = byte(s.Wild.Uint32())
+				s.Noisy++
+			}
+		}
+		if s.Gone || s.Zero || s.Wild != nil {
+			continue
+		}
+		if p.W[0]&0x81 == 0x80 {
+			for i := 1; i < len(p.W); i++ {
+				p.R[i] = s.readReg(p.W[i-1] >> 1 & 0x3F)
+			}
+			continue
+		}
+		for _, b := range p.W[1:] {
+			s.writeReg(p.W[0]>>1&0x3F, b)
+		}
+	}
+	return nil
+}
+
+func (s *MFRC522) readReg(n byte) byte {
+	switch n {
+	case 0x09:
+		if len(s.fifo) == 0 {
+			return 0
+		}
+		b := s.fifo[0]
+		s.fifo = s.fifo[1:]
+		return b
+	case 0x0A:
+		if s.Over {
+			return 65
+		}
+		return byte(len(s.fifo))
+	case 0x37:
+		return s.Version
+	}
+	return s.reg[n]
+}
+
+func (s *MFRC522) writeReg(n, b byte) {
+	switch n {
+	case 0x01:
+		if b == 0x0F {
+			s.reg = [64]byte{0x14: 0x80}
+			s.fifo = nil
+			for _, c := range s.cards { // the field is off
+				c.Unpower()
+			}
+			return
+		}
+	case 0x04:
+		if b&0x80 == 0 { // marked bits are cleared
+			s.reg[n] &^= b
+			return
+		}
+	case 0x09:
+		s.fifo = append(s.fifo, b)
+		return
+	case 0x0A:
+		if b&0x80 != 0 {
+			s.fifo = nil
+		}
+		return
+	case 0x0E:
+		b &= 0x80
+	}
+	s.reg[n] = b
+	if n == 0x0D && b&0x80 != 0 && s.reg[0x01] == 0x0C {
+		s.transceive()
+	}
+}
+
+func (s *MFRC522) transceive() {
+	s.reg[0x0D] &^= 0x80
+	s.reg[0x06] = 0
+	if s.reg[0x14]&3 != 3 || s.reg[0x15] != 0x40 || s.reg[0x11] != 0x3D { // no field to speak of
+		return
+	}
+	if cards, held := s.hand.holds(); held {
+		s.Lay(cards...)
+	}
+	sent := slices.Clone(s.fifo)
+	s.fifo = nil
+	s.Sent = append(s.Sent, sent)
+	bits := 8 * len(sent)
+	if last := int(s.reg[0x0D] & 7); last > 0 {
+		bits += last - 8
+	}
+	var answers [][]byte
+	for _, c := range s.cards {
+		if a := c.hear(sent, bits); a != nil {
+			answers = append(answers, a)
+		}
+	}
+	if len(answers) == 0 {
+		s.reg[0x04] |= 0x01 // the timer, sooner or later
+		return
+	}
+	align := int(s.reg[0x0D] >> 4 & 7)
+	air, coll := answers[0], 0
+	for _, a := range answers[1:] {
+		for i := range min(len(air), len(a)) {
+			if air[i] != a[i] && (coll == 0 || align+i+1 < coll) {
+				coll = align + i + 1
+			}
+		}
+	}
+	s.reg[0x0E] = 0x20
+	if coll > 0 {
+		s.reg[0x06] |= 0x08
+		s.reg[0x0E] = byte(coll & 0x1F)
+		if coll > 32 {
+			s.reg[0x0E] = 0x20
+		}
+		air = slices.Clone(air)
+		clear(air[coll-align-1:])
+	}
+	if s.Noise > 0 {
+		s.Noise--
+		s.reg[0x06] |= 0x02
+	}
+	all := append(make([]byte, align), air...)
+	s.fifo = make([]byte, (len(all)+7)/8)
+	for i, b := range all {
+		s.fifo[i/8] |= b << (i % 8)
+	}
+	s.reg[0x0C] = byte(len(all) % 8)
+	s.reg[0x04] |= 0x30
+}
+
+// Duplex is both ways at once.
+func (s *MFRC522) Duplex() conn.Duplex { return conn.Full }
+
+func (s *MFRC522) String() string { return "simulated" }
