@@ -30,9 +30,14 @@ type cable interface {
 
 // oneWay is a cable at whose end nothing tells who listens.
 type oneWay struct {
-	mu sync.Mutex
-	in bool // plugged in
+	mu    sync.Mutex
+	in    bool      // plugged in,
+	since time.Time // then
 }
+
+// noticed is longer than a clock needs to notice hardware that was not there before: it
+// looks for it once a second, and then waits until its wires are quiet.
+const noticed = 1500 * time.Millisecond
 
 func (o *oneWay) plugged() bool   { o.mu.Lock(); defer o.mu.Unlock(); return o.in }
 func (o *oneWay) listening() bool { return o.plugged() }
@@ -43,7 +48,10 @@ func (o *oneWay) waitListener(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	o.mu.Lock()
+	left := time.Until(o.since.Add(noticed))
+	o.mu.Unlock()
+	return sleep(ctx, left)
 }
 
 func (o *oneWay) run(ctx context.Context) error {
@@ -88,7 +96,7 @@ func (k *usbKeys) plug() (err error) {
 	if err != nil {
 		return fmt.Errorf("make a keyboard: %w; it needs root, and the kernel's module: modprobe uinput", err)
 	}
-	k.in = true
+	k.in, k.since = true, time.Now()
 	return nil
 }
 
@@ -140,7 +148,8 @@ const (
 	gpioSim   = "/sys/kernel/config/gpio-sim"
 	firstWire = 17
 	simLines  = 28
-	bitPace   = 2 * time.Millisecond // of a slow reader: a desk's clock is no reader's
+	bitPace   = 8 * time.Millisecond   // of a slow reader: a desk's clock is no reader's
+	repeat    = 100 * time.Millisecond // a frame has ended long ago, and is still the same tap
 )
 
 func (w *wires) name() string {
@@ -161,7 +170,7 @@ func (w *wires) plug() error {
 			}
 		}
 	}
-	w.in = true
+	w.in, w.since = true, time.Now()
 	return nil
 }
 
@@ -216,19 +225,33 @@ func (w *wires) unplug() error {
 	return nil
 }
 
-// send sends the frame's bits, '0' and '1'.
+// send sends the frame's bits, '0' and '1'. A reader has its pace from a crystal, and a
+// clock takes a pulse that is late for one that nobody saw: a frame in which this
+// machine was held up is sent once more, as somebody does who is asked to try again.
+// Where both are read they are one tap.
 func (w *wires) send(b []byte) error {
-	start := time.Now()
-	for i, c := range b {
-		time.Sleep(time.Until(start.Add(time.Duration(i) * bitPace)))
-		if !w.plugged() {
-			return errNobody
-		}
-		for _, level := range []string{down, up} {
-			if _, err := w.pull[c-'0'].WriteString(level); err != nil {
+	for range 5 {
+		var last time.Time
+		even := true
+		for _, c := range b {
+			time.Sleep(time.Until(last.Add(bitPace)))
+			if !w.plugged() {
+				return errNobody
+			}
+			if _, err := w.pull[c-'0'].WriteString(down); err != nil {
+				return fmt.Errorf("pull a wire: %w", err)
+			}
+			now := time.Now()
+			even = even && (last.IsZero() || now.Sub(last) < bitPace*5/4)
+			last = now
+			if _, err := w.pull[c-'0'].WriteString(up); err != nil {
 				return fmt.Errorf("pull a wire: %w", err)
 			}
 		}
+		if even {
+			break
+		}
+		time.Sleep(repeat)
 	}
 	return nil
 }
@@ -279,7 +302,7 @@ func (p *pad) plug() error {
 			}
 		}
 	}
-	p.in = true
+	p.in, p.since = true, time.Now()
 	return nil
 }
 
