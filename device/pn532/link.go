@@ -98,7 +98,7 @@ type polled struct {
 const (
 	quickPoll = 5 * time.Millisecond  // for an answer that is due
 	slowPoll  = 50 * time.Millisecond // for a card, without IRQ
-	longAfter = 50 * time.Millisecond // from then on it is a card that is waited for
+	longAfter = 15 * time.Millisecond // from then on it is a card that is waited for
 )
 
 // wake speaks to the chip until it hears: the first address or chip select only
