@@ -25,6 +25,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"punchclock/device/serialport"
 	"punchclock/device/wiegand"
 	"punchclock/queue/punch"
 	"punchclock/queue/roster"
@@ -1872,8 +1873,16 @@ func (c *config) show(w io.Writer) error {
 	return err
 }
 
-// exampleReader returns a [[reader]] for a driver, "" for one that is not known.
+// exampleReader returns a [[reader]] for a driver, or for a serial reader's dialect, ""
+// for one that is not known.
 func exampleReader(driver string) string {
+	if slices.Contains(serialport.Dialects(), driver) {
+		s := strings.Replace(exampleReader("serial"), `"rdm6300" `, fmt.Sprintf("%-10q", driver), 1)
+		if driver == "parallax" {
+			s = strings.Replace(s, "baud    = 9600", "baud    = 2400", 1)
+		}
+		return s
+	}
 	switch driver {
 	case "serial":
 		return `[[reader]]

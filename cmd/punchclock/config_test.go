@@ -513,6 +513,21 @@ func TestEveryDriverHasAnExampleThatPasses(t *testing.T) {
 	}
 }
 
+// Who holds a reader knows what is printed on it, not which driver that is.
+func TestEveryDialectHasAnExampleThatPasses(t *testing.T) {
+	for _, dialect := range built().dialects {
+		example := exampleReader(dialect)
+		c, err := parseConfig("f", []byte(top+example), built())
+		if err != nil || len(c.Readers) != 1 || c.Readers[0].Driver != "serial" || c.Readers[0].Dialect != dialect {
+			t.Errorf("%s: %v\n%s", dialect, err, example)
+			continue
+		}
+		if want := map[bool]int{true: 2400, false: 9600}[dialect == "parallax"]; c.Readers[0].Baud != want {
+			t.Errorf("%s at %d baud, want %d", dialect, c.Readers[0].Baud, want)
+		}
+	}
+}
+
 func TestExampleHasEveryKey(t *testing.T) {
 	example := exampleConfig() + exampleDestination("signin")
 	shown := show(t, parse(t, example))

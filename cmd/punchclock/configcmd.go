@@ -97,13 +97,13 @@ func configCommand(t *tool) *cobra.Command {
 			}
 			s := exampleReader(reader)
 			if s == "" {
-				return usage("no example for a reader %q; this build has %q", reader, built().readers)
+				return usage("no example for a reader %q; this build has %q, and for a serial one %q", reader, built().readers, built().dialects)
 			}
 			_, err := fmt.Fprint(t.stdout, s)
 			return err
 		},
 	}
-	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`")
+	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`, or of a serial one with this dialect")
 	example.Flags().StringVar(&destination, "destination", "", "only the section of a destination with this `driver`")
 	example.Flags().BoolVar(&card, "card", false, "the file that goes on a clock's card: with its secrets and its network, see provision")
 	example.MarkFlagsMutuallyExclusive("reader", "destination", "card")

@@ -333,14 +333,18 @@ func (s status) print(out io.Writer) error {
 	s.printReconciled(w)
 	fmt.Fprintf(w, "\nREADER\tDRIVER\tSTATE\tLAST EVENT\tLAST HOUR\tUSUALLY\tONE CARD\tFAULTS\n")
 	for _, r := range s.Readers {
-		hour, usual, one, faults := "-", "-", "-", "-"
+		hour, usual, one := "-", "-", "-"
 		if t := r.Traffic; t != nil {
-			hour, one, faults = strconv.Itoa(t.Hour), strconv.Itoa(t.OneCard), strconv.FormatUint(t.Faults, 10)
+			hour, one = strconv.Itoa(t.Hour), strconv.Itoa(t.OneCard)
 			if t.Usual > 0 {
 				usual = fmt.Sprintf("%d or more", t.Usual)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Driver, r.State, dash(r.LastEvent), hour, usual, one, faults)
+		faults := uint64(0) // since the start: whoever has just moved a wire looks here
+		for _, n := range r.Faults {
+			faults += n
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Name, r.Driver, r.State, dash(r.LastEvent), hour, usual, one, faults)
 		if r.Traffic != nil {
 			for _, f := range r.Traffic.look() {
 				fmt.Fprintf(w, "\tWARNING\t%s: %s\n", f.detail, f.remedy)
