@@ -89,7 +89,11 @@ func (t *tool) exportCopy(ctx context.Context, cfg *config, cl *controlClient, e
 			records.Write(line)
 		}
 	}
-	return writeCopy(w, who, rows, records.Bytes(), time.Now().In(cfg.Device.Timezone))
+	whole, err := writeCopy(w, who, rows, records.Bytes(), time.Now().In(cfg.Device.Timezone))
+	if err == nil && !whole {
+		fmt.Fprintln(t.stderr, "this machine has no font for some letters of the copy, and the copy says so: apt-get install fonts-noto-core fonts-noto-cjk, and make it again")
+	}
+	return err
 }
 
 // forgotten is what came of forgetting somebody: what is gone, and what is not, and why.

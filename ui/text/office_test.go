@@ -41,6 +41,9 @@ func TestEverySentenceOfTheOfficeIsThereAndAskedFor(t *testing.T) {
 			}
 		}
 		group := name[:strings.LastIndexByte(name, '.')+1]
+		if group == "copy." { // asked for by Copy
+			continue
+		}
 		if !strings.Contains(src, `"`+name+`"`) && (group == "" || !regexp.MustCompile(`"`+regexp.QuoteMeta(group)+`" ?\+`).MatchString(src)) {
 			t.Errorf("nobody asks for %s", name)
 		}
