@@ -18,7 +18,7 @@ import (
 // Result is the answer to one tap, sent once, after the commit (or after the
 // commit failed). Its JSON form is the `result` event.
 type Result struct {
-	Outcome  string    `json:"outcome"` // stored, duplicate, unknown_badge, blocked_badge, misread, not_stored
+	Outcome  string    `json:"outcome"` // stored, duplicate, unknown_badge, blocked_badge, misread, not_stored, enrolment
 	PunchID  string    `json:"punch_id,omitempty"`
 	Seq      uint64    `json:"seq,omitempty"`
 	Kind     string    `json:"kind,omitempty"` // in, out, go-out, return
@@ -27,7 +27,7 @@ type Result struct {
 	Time     time.Time `json:"time"`           // in the device's zone, to the millisecond
 	Reader   string    `json:"reader,omitempty"`
 	Clock    string    `json:"clock"`            // synced, holdover, unset
-	Reason   string    `json:"reason,omitempty"` // of a misread: the reader's word for it
+	Reason   string    `json:"reason,omitempty"` // of a misread: the reader's word for it; of enrolment: which step
 	Language string    `json:"-"`                // the person's own, "" for the device's
 	// Supersedes is the id of the punch whose kind this one corrects, "" for none.
 	Supersedes string `json:"supersedes,omitempty"`
@@ -119,6 +119,8 @@ const (
 	CueUnknown   Cue = "unknown"   // kept, nobody knows the badge, or it is blocked
 	CueMisread   Cue = "misread"   // try again
 	CueNotStored Cue = "not-stored"
+	CueEnrolled  Cue = "enrolled" // a card is somebody's from now on
+	CueEnrolNext Cue = "enrol"    // of enrolment: the next step, please
 )
 
 // Unset is the cue of a stored kind while nobody has set the clock: the punch is

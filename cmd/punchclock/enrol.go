@@ -294,6 +294,6 @@ func (e *enroller) page(number, pin string, now time.Time) (r ui.Result, err err
 	case device.FaultTries:
 		return r, &web.TooManyTries{Wait: time.Minute}, true
 	default:
-		return ui.Result{Outcome: punch.Misread.String(), Reason: fault, Reader: kiosk.PageReader, Time: now, Clock: punch.Synced.String()}, nil, true
+		return kiosk.Enrolling(fault, now, e.a.stamp().Clock), nil, true
 	}
 }

@@ -79,7 +79,7 @@ func TestCardIsGivenAtTheDoorMovedBlockedAndGivenBack(t *testing.T) {
 	if err := json.NewDecoder(out).Decode(&g); err != nil || cmd.Wait() != nil {
 		t.Fatal(err)
 	}
-	if r := h.answer(); r.Outcome != "misread" || r.PunchID != "" || g.Employee != "000002" || g.Badge != badge || g.Linked != 3 {
+	if r := h.answer(); r.Outcome != "enrolment" || r.Reason != device.FaultEnrolled || r.PunchID != "" || g.Employee != "000002" || g.Badge != badge || g.Linked != 3 {
 		t.Errorf("the door said %+v, the verb %+v", r, g)
 	}
 	if r := tap(); r.Outcome != "stored" || r.Employee != "000002" {

@@ -93,8 +93,8 @@ func (k *Kind) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Outcome is what a tap came to, or what else a record is. Misread and NotStored are
-// never stored; see [Outcome.Sent] for what is delivered.
+// Outcome is what a tap came to, or what else a record is. Misread, NotStored and
+// Enrolment are never stored; see [Outcome.Sent] for what is delivered.
 type Outcome uint8
 
 const (
@@ -105,13 +105,14 @@ const (
 	NotStored                       // the medium refused: nothing promised
 	BlockedBadge                    // a card that was reported lost: stored as evidence, never delivered as anybody's
 	AuditEntry                      // no punch at all: a change of people or cards, see Audit
+	Enrolment                       // the tap was of enrolment, and went well: no punch, nothing stored
 )
 
-var outcomeWords = [...]string{"", "stored", "unknown_badge", "duplicate", "misread", "not_stored", "blocked_badge", "audit"}
+var outcomeWords = [...]string{"", "stored", "unknown_badge", "duplicate", "misread", "not_stored", "blocked_badge", "audit", "enrolment"}
 
 // String returns the word of the wire, "" for an invalid outcome.
 func (o Outcome) String() string {
-	if o < Stored || o > AuditEntry {
+	if o < Stored || o > Enrolment {
 		return ""
 	}
 	return outcomeWords[o]
@@ -122,7 +123,7 @@ func (o Outcome) Sent() bool { return o == Stored || o == UnknownBadge }
 
 // ParseOutcome reads the word of the wire.
 func ParseOutcome(s string) (Outcome, error) {
-	for i := Stored; i <= AuditEntry; i++ {
+	for i := Stored; i <= Enrolment; i++ {
 		if outcomeWords[i] == s {
 			return i, nil
 		}
@@ -331,10 +332,24 @@ type Audit struct {
 	From string // employee number of whoever had the card before; "" for nobody
 	By   string // who did it: "door", "admin page", or what the verb was told; at most MaxAuditBy bytes
 	Seq  uint64 // the punch that a link or its undoing is about, 0 for none
+	// Detail counts what an import has changed; at most MaxAuditDetail bytes. The
+	// record's Raw is the SHA-256 of the file then.
+	Detail string
 }
 
-// MaxAuditBy is how many bytes say who did it.
-const MaxAuditBy = 64
+// MaxAuditBy is how many bytes say who did it, and MaxAuditDetail what an import did.
+const (
+	MaxAuditBy     = 64
+	MaxAuditDetail = 128
+)
+
+// Cut shortens a text to so many bytes, between two characters.
+func Cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
+}
 
 // Act is what was done, a word.
 type Act string
@@ -347,10 +362,11 @@ const (
 	ActTake    Act = "card-taken"   // the card is nobody's any more, and was From's
 	ActBlock   Act = "card-blocked" // the card is refused from now on
 	ActUnblock Act = "card-unblocked"
-	ActMaster  Act = "master-card"    // the card opens enrolment at the door, or no longer does
-	ActUnlink  Act = "punch-unlinked" // punch Seq is not From's after all
-	ActForget  Act = "forgotten"      // name, cards and portrait of Employee are deleted
-	ActHand    Act = "number-passed"  // Employee is another person from now on
+	ActMaster  Act = "master-card"     // the card opens enrolment at the door, or no longer does
+	ActUnlink  Act = "punch-unlinked"  // punch Seq is not From's after all
+	ActForget  Act = "forgotten"       // name, cards and portrait of Employee are deleted
+	ActHand    Act = "number-passed"   // Employee is another person from now on
+	ActImport  Act = "roster-imported" // a file has changed people or cards; what it did to single cards follows, up to a bound
 )
 
 // ID names a punch everywhere and for ever: <device>-<seq, 12 digits>. It is

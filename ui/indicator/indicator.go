@@ -17,6 +17,8 @@
 //	duplicate   200 200 200          two equal ones, slow
 //	unknown     100 100 100 100 100  three short ones
 //	misread     50 50 …              five, as a flutter
+//	enrolled    100 100 100 200 500  two short ones, and a long one
+//	enrol       80                   a tick: go on
 //	not-stored  1500                 one that nobody can mistake
 //
 // # What is seen
@@ -25,6 +27,8 @@
 //	duplicate   amber, twice 200 ms
 //	unknown     amber, two seconds
 //	misread     red, twice 250 ms
+//	enrolled    green, twice 600 ms
+//	enrol       amber, 400 ms
 //	not-stored  red, three seconds
 //
 // Amber is steadily lit while the clock is offline, and blue while a technician reads
@@ -129,6 +133,8 @@ var patterns = withVariants(map[ui.Cue]pattern{
 	ui.CueDuplicate: {beats: beats(200, 200, 200), lamp: amber, lit: beats(200, 200, 200)},
 	ui.CueUnknown:   {beats: beats(100, 100, 100, 100, 100), lamp: amber, lit: beats(2000)},
 	ui.CueMisread:   {beats: beats(50, 50, 50, 50, 50, 50, 50, 50, 50), lamp: red, lit: beats(250, 250, 250)},
+	ui.CueEnrolled:  {beats: beats(100, 100, 100, 200, 500), lamp: green, lit: beats(600, 300, 600)},
+	ui.CueEnrolNext: {beats: beats(80), lamp: amber, lit: beats(400)},
 	ui.CueNotStored: {beats: beats(1500), lamp: red, lit: beats(3000)},
 })
 

@@ -95,7 +95,7 @@ func run(t *testing.T, b *board, change func(*Config), do func(*Indicator)) {
 }
 
 var cues = []ui.Cue{ui.CueIn, ui.CueOut, ui.CueGoOut, ui.CueReturn,
-	ui.CueIn.Unset(), ui.CueOut.Unset(), ui.CueGoOut.Unset(), ui.CueReturn.Unset(), ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored}
+	ui.CueIn.Unset(), ui.CueOut.Unset(), ui.CueGoOut.Unset(), ui.CueReturn.Unset(), ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored, ui.CueEnrolled, ui.CueEnrolNext}
 
 func TestEveryCueHasItsPattern(t *testing.T) {
 	for cue, want := range map[ui.Cue][]string{ // buzzer, green, red, amber
@@ -111,6 +111,8 @@ func TestEveryCueHasItsPattern(t *testing.T) {
 		ui.CueUnknown:        {"0 High, 100 Low, 200 High, 300 Low, 400 High, 500 Low", "", "", "0 High, 2000 Low"},
 		ui.CueMisread:        {"0 High, 50 Low, 100 High, 150 Low, 200 High, 250 Low, 300 High, 350 Low, 400 High, 450 Low", "", "0 High, 250 Low, 500 High, 750 Low", ""},
 		ui.CueNotStored:      {"0 High, 1500 Low", "", "0 High, 3000 Low", ""},
+		ui.CueEnrolled:       {"0 High, 100 Low, 200 High, 300 Low, 500 High, 1000 Low", "0 High, 600 Low, 900 High, 1500 Low", "", ""},
+		ui.CueEnrolNext:      {"0 High, 80 Low", "", "", "0 High, 400 Low"},
 		"unheard of":         {"", "", "", ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -271,7 +273,7 @@ func TestDoorOpensForStoredPunchesOnlyAndNeverLongerThanItsPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b board
 		run(t, &b, func(c *Config) { c.RelayPulse = 3 * time.Second }, func(i *Indicator) {
-			for _, c := range []ui.Cue{ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored} {
+			for _, c := range []ui.Cue{ui.CueDuplicate, ui.CueUnknown, ui.CueMisread, ui.CueNotStored, ui.CueEnrolled, ui.CueEnrolNext} {
 				i.Play(c)
 				time.Sleep(5 * time.Second)
 			}

@@ -181,7 +181,7 @@ func step(s state, e event) (state, []action) {
 		s.mine = nil
 		s.sign(e)
 		acts = s.answer(acts, e.at, e.id, ui.Result{
-			Outcome:  punch.Misread.String(),
+			Outcome:  outcomeOf(e.fault).String(),
 			Time:     e.stamp.Wall.In(s.cfg.Location),
 			Reader:   e.reader,
 			Clock:    e.stamp.Clock.String(),
@@ -599,6 +599,22 @@ func (s *state) answer(acts []action, at punch.Stamp, id punch.Tap, r ui.Result)
 	return append(acts, actAnswer{id: id, result: r}, actPlay{cue: cueOf(r)})
 }
 
+// outcomeOf is what the tap of a fault came to. What went well in enrolment is told in
+// another way than what did not: whoever hears it must not try again.
+func outcomeOf(fault string) punch.Outcome {
+	switch fault {
+	case device.FaultEnrolled, device.FaultEnrolPIN, device.FaultEnrolCard:
+		return punch.Enrolment
+	}
+	return punch.Misread
+}
+
+// Enrolling is the answer to a number and a PIN on the page that were a step of
+// enrolment.
+func Enrolling(fault string, now time.Time, clock punch.ClockState) ui.Result {
+	return ui.Result{Outcome: outcomeOf(fault).String(), Reason: fault, Reader: PageReader, Time: now, Clock: clock.String()}
+}
+
 func cueOf(r ui.Result) ui.Cue {
 	switch r.Outcome {
 	case punch.Stored.String():
@@ -616,6 +632,11 @@ func cueOf(r ui.Result) ui.Cue {
 		return ui.CueUnknown
 	case punch.Misread.String():
 		return ui.CueMisread
+	case punch.Enrolment.String():
+		if r.Reason == device.FaultEnrolled {
+			return ui.CueEnrolled
+		}
+		return ui.CueEnrolNext
 	default:
 		return ui.CueNotStored
 	}

@@ -845,3 +845,23 @@ func TestBlockedCardIsKeptAsJustThatAndIsNobodysSecondTap(t *testing.T) {
 	d.tap(wang)
 	d.want("stored", "out")
 }
+
+// Whoever is given a card must not take the sign for "try again".
+func TestEnrolmentThatGoesWellHasItsOwnSigns(t *testing.T) {
+	for fault, want := range map[string]struct {
+		outcome string
+		cue     ui.Cue
+	}{
+		device.FaultEnrolled:  {"enrolment", ui.CueEnrolled},
+		device.FaultEnrolPIN:  {"enrolment", ui.CueEnrolNext},
+		device.FaultEnrolCard: {"enrolment", ui.CueEnrolNext},
+		device.FaultEnrolNo:   {"misread", ui.CueMisread},
+		device.FaultLearned:   {"misread", ui.CueMisread},
+		device.FaultChecksum:  {"misread", ui.CueMisread},
+	} {
+		r := Enrolling(fault, time.Now(), punch.Synced)
+		if r.Outcome != want.outcome || r.Reason != fault || cueOf(r) != want.cue || r.PunchID != "" {
+			t.Errorf("%s: %+v, %s", fault, r, cueOf(r))
+		}
+	}
+}

@@ -81,6 +81,7 @@ var symbols = map[string]string{
 	"unknown_badge": "....XXXXXXX...../...XXXXXXXXX..../..XXX.....XXX.../..XX.......XX.../...........XX.../..........XXX.../.........XXX..../.......XXXX...../......XXX......./......XX......../......XX......../................/......XX......../......XX......../................/................",
 	"blocked_badge": "......XXXX....../....XXXXXXXX..../..XXXXX..XXXXX../..XXX......XXX../.XXX......XXXXX./.XX......XXX.XX./XXX.....XXX..XXX/XX.....XXX....XX/XX....XXX.....XX/XXX..XXX.....XXX/.XX.XXX......XX./.XXXXX......XXX./..XXX......XXX../..XXXXX..XXXXX../....XXXXXXXX..../......XXXX......",
 	"misread":       "....XX....XX..../...XX....XX...../..XX....XX....../.XX....XX......./XX....XX......../.XX....XX......./..XX....XX....../...XX....XX...../....XX....XX..../...XX....XX...../..XX....XX....../.XX....XX......./XX....XX......../................/................/................",
+	"enrolment":     "................/................/XXXXXXXXXXXX..../X..........X..../X..........X..../XXXXXXXXXXXX..../XXXXXXXXXXXX..../X..........X..../X..........X.XX./X.XXXXX....XXX.X/X..........XX.../XXXXXXXXX.XXX.../......XX.XX...../.......XXX....../................/................",
 	"not_stored":    "XX............XX/XXX..........XXX/.XXX........XXX./..XXX......XXX../...XXX....XXX.../....XXX..XXX..../.....XXXXXX...../......XXXX....../......XXXX....../.....XXXXXX...../....XXX..XXX..../...XXX....XXX.../..XXX......XXX../.XXX........XXX./XXX..........XXX/XX............XX",
 }
 
@@ -261,10 +262,7 @@ func (f *Face) drawResult(r *ui.Result) (d dots) {
 		return d
 	}
 	_, said := f.say(r.Language, func(c text.Catalog) []string {
-		if r.Outcome == "misread" {
-			return []string{c.Misread(r.Reason)}
-		}
-		return []string{c.Outcome(r.Outcome, r.Clock)}
+		return []string{c.Answer(r.Outcome, r.Clock, r.Reason)}
 	})
 	all := f.font.wrap(said[0])
 	for len(all) > 3 && shorter(said[0]) != said[0] {

@@ -47,6 +47,8 @@ func scenes() map[string]ui.Screen {
 		"misread":       result("misread", func(r *ui.Result) { r.Employee, r.Name = "", "" }),
 		"misread-two":   result("misread", func(r *ui.Result) { r.Employee, r.Name, r.Reason = "", "", "two" }),
 		"misread-phone": result("misread", func(r *ui.Result) { r.Employee, r.Name, r.Reason = "", "", "random" }),
+		"enrolled":      result("enrolment", func(r *ui.Result) { r.Employee, r.Name, r.Reason = "", "", "enrolled" }),
+		"enrol-pin":     result("enrolment", func(r *ui.Result) { r.Employee, r.Name, r.Reason = "", "", "enrol-pin" }),
 		"not-stored":    result("not_stored", nil),
 		"strange-name":  result("stored", func(r *ui.Result) { r.Name = "สมชาย" }),
 		"thai-person":   result("unknown_badge", func(r *ui.Result) { r.Language = "th" }),
@@ -215,6 +217,8 @@ func TestCharactersSayNumberTimeAndState(t *testing.T) {
 		"unknown":       "? UNKNOWN CARD  |noted, ask HR   ",
 		"misread":       "TRY AGAIN       |not read        ",
 		"misread-phone": "TRY AGAIN       |use staff card  ",
+		"enrolled":      "CARD SET-UP     |card registered ",
+		"enrol-pin":     "CARD SET-UP     |number + PIN    ",
 		"not-stored":    "!! NOT SAVED !! |tap again       ",
 	} {
 		if got := strings.Join(lines(scenes()[name], now, "3 waiting", 16, 2), "|"); got != want {

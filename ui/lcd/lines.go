@@ -49,12 +49,10 @@ func lines(s ui.Screen, now time.Time, foot string, columns, rows int) []string 
 			add("time being checked")
 		}
 	default:
-		head := map[string]string{"duplicate": "ALREADY PUNCHED", "unknown_badge": "? UNKNOWN CARD", "blocked_badge": "X CARD BLOCKED", "misread": "TRY AGAIN", "not_stored": "!! NOT SAVED !!"}[r.Outcome]
-		second := map[string]string{"duplicate": r.Employee, "unknown_badge": "noted, ask HR", "blocked_badge": "ask HR", "misread": "not read", "not_stored": "tap again"}[r.Outcome]
-		if r.Outcome == "misread" {
-			if why := misreads[r.Reason]; why != "" {
-				second = why
-			}
+		head := map[string]string{"duplicate": "ALREADY PUNCHED", "unknown_badge": "? UNKNOWN CARD", "blocked_badge": "X CARD BLOCKED", "misread": "TRY AGAIN", "enrolment": "CARD SET-UP", "not_stored": "!! NOT SAVED !!"}[r.Outcome]
+		second := map[string]string{"duplicate": r.Employee, "unknown_badge": "noted, ask HR", "blocked_badge": "ask HR", "misread": "not read", "enrolment": "card registered", "not_stored": "tap again"}[r.Outcome]
+		if why := reasons[r.Reason]; why != "" {
+			second = why
 		}
 		add(head)
 		add(second)
@@ -65,9 +63,9 @@ func lines(s ui.Screen, now time.Time, foot string, columns, rows int) []string 
 	return out
 }
 
-// misreads are the reasons for which a card was refused, as far as a word helps.
-var misreads = map[string]string{"random": "use staff card", "two": "one card only", "learned": "not punched", "pin": "wrong PIN", "tries": "wait, then PIN",
-	"enrolled": "card registered", "enrol-no": "not registered", "enrol-pin": "number + PIN", "enrol-card": "tap new card"}
+// reasons are why a card was refused, or what comes next, as far as a word helps.
+var reasons = map[string]string{"random": "use staff card", "two": "one card only", "learned": "not punched", "pin": "wrong PIN", "tries": "wait, then PIN",
+	"enrol-no": "not registered", "enrol-pin": "number + PIN", "enrol-card": "tap new card"}
 
 func kindWord(kind string) string {
 	return map[string]string{"in": "IN", "out": "OUT", "go-out": "AWAY", "return": "BACK"}[kind]

@@ -174,7 +174,7 @@ func TestNothingFlashesMoreThanThreeTimesASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := atDoor(t, nil)
 		defer d.stop()
-		outcomes := []string{"stored", "unknown_badge", "blocked_badge", "misread", "not_stored", "duplicate", ""}
+		outcomes := []string{"stored", "unknown_badge", "blocked_badge", "misread", "enrolment", "not_stored", "duplicate", ""}
 		last := ""
 		for i := range 300 { // ten seconds, thirty screens a second
 			last = outcomes[i*5%len(outcomes)]

@@ -38,6 +38,7 @@ var answers = map[string]struct{ ground, on rgb }{
 	"unknown_badge": {0xFFC533, onLit},
 	"blocked_badge": {0x5D1038, white},
 	"misread":       {0x55267D, white},
+	"enrolment":     {0x1D4B57, white},
 	"not_stored":    {0x930000, white},
 }
 
@@ -498,11 +499,8 @@ func (d *drawing) said(r *ui.Result) said {
 	d.speak(c)
 	word := c.Kind(r.Kind)
 	stored := r.Outcome == "stored"
-	sentence := c.Outcome(r.Outcome, r.Clock)
+	sentence := c.Answer(r.Outcome, r.Clock, r.Reason)
 	icon := r.Outcome
-	if r.Outcome == "misread" {
-		sentence = c.Misread(r.Reason)
-	}
 	switch {
 	case stored && r.Clock == "unset":
 		icon = "unset"
@@ -527,7 +525,7 @@ func (d *drawing) said(r *ui.Result) said {
 		}
 	case r.Outcome == "not_stored":
 		s.at = clock
-	case r.Outcome != "misread":
+	case r.Outcome != "misread" && r.Outcome != "enrolment":
 		s.at = strings.TrimSpace(word + " " + clock)
 	}
 	return s

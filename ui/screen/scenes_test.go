@@ -51,6 +51,8 @@ func scenes(tag string) map[string]view {
 		"unknown":        result(ui.Result{Outcome: "unknown_badge", Kind: "in", Clock: "synced"}),
 		"blocked":        result(ui.Result{Outcome: "blocked_badge", Kind: "in", Clock: "synced"}),
 		"misread":        result(ui.Result{Outcome: "misread", Clock: "synced"}),
+		"enrolled":       result(ui.Result{Outcome: "enrolment", Reason: "enrolled", Clock: "synced"}),
+		"enrol-pin":      result(ui.Result{Outcome: "enrolment", Reason: "enrol-pin", Clock: "synced"}),
 		"not-stored":     result(ui.Result{Outcome: "not_stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 	}
 	for _, reason := range []string{"random", "two", "learned", "pin", "tries"} {

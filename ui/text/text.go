@@ -39,16 +39,16 @@ const (
 	Duplicate       Key = "outcome.duplicate"
 	UnknownBadge    Key = "outcome.unknown_badge"
 	Misread         Key = "outcome.misread"
-	MisreadRandom   Key = "outcome.misread.random"     // a phone, or a card that changes its number
-	MisreadTwo      Key = "outcome.misread.two"        // two cards at once
-	MisreadLearned  Key = "outcome.misread.learned"    // a technician reads cards in
-	MisreadPIN      Key = "outcome.misread.pin"        // number and PIN on a keypad do not belong together
-	MisreadTries    Key = "outcome.misread.tries"      // too many wrong ones
-	MisreadEnrolled Key = "outcome.misread.enrolled"   // the card is this person's from now on
-	MisreadEnrolNo  Key = "outcome.misread.enrol-no"   // it cannot be
-	MisreadEnrolPIN Key = "outcome.misread.enrol-pin"  // a master card was tapped
-	MisreadEnrol    Key = "outcome.misread.enrol-card" // enrolment is open for somebody
-	BlockedBadge    Key = "outcome.blocked_badge"      // says not whose it was
+	MisreadRandom   Key = "outcome.misread.random"       // a phone, or a card that changes its number
+	MisreadTwo      Key = "outcome.misread.two"          // two cards at once
+	MisreadLearned  Key = "outcome.misread.learned"      // a technician reads cards in
+	MisreadPIN      Key = "outcome.misread.pin"          // number and PIN on a keypad do not belong together
+	MisreadTries    Key = "outcome.misread.tries"        // too many wrong ones
+	MisreadEnrolNo  Key = "outcome.misread.enrol-no"     // a card that cannot be anybody's
+	Enrolled        Key = "outcome.enrolment"            // the card is this person's from now on
+	EnrolPIN        Key = "outcome.enrolment.enrol-pin"  // a master card was tapped
+	EnrolCard       Key = "outcome.enrolment.enrol-card" // enrolment is open for somebody
+	BlockedBadge    Key = "outcome.blocked_badge"        // says not whose it was
 	NotStored       Key = "outcome.not_stored"
 	Corrected       Key = "outcome.corrected" // another kind was stored in the place of the wrong one
 
@@ -257,12 +257,12 @@ func (c Catalog) Outcome(outcome, clock string) string {
 	return c.word("outcome.", outcome)
 }
 
-// Misread returns the sentence of a misread; reason is the result's.
-func (c Catalog) Misread(reason string) string {
-	if s := c.word("outcome.misread.", reason); reason != "" && s != "" {
+// Answer returns the sentence for the answer to a tap; reason is the result's.
+func (c Catalog) Answer(outcome, clock, reason string) string {
+	if s := c.word("outcome."+outcome+".", reason); reason != "" && s != "" {
 		return s
 	}
-	return c.Say(Misread)
+	return c.Outcome(outcome, clock)
 }
 
 func (c Catalog) word(prefix, word string) string {

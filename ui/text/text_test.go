@@ -74,7 +74,7 @@ func TestEveryWordOfTheWireHasASentence(t *testing.T) {
 			}
 		}
 		seen := map[string]bool{}
-		for _, outcome := range []string{"stored", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored"} {
+		for _, outcome := range []string{"stored", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored", "enrolment"} {
 			s := c.Outcome(outcome, "synced")
 			if s == "" || seen[s] {
 				t.Errorf("%s: %s is %q", tag, outcome, s)
@@ -106,14 +106,14 @@ func TestARefusedCardIsRefusedInItsOwnWords(t *testing.T) {
 		c := For(tag)
 		seen := map[string]bool{c.Say(Misread): true}
 		for _, reason := range []string{"random", "two", "learned", "pin", "tries"} {
-			if s := c.Misread(reason); seen[s] {
+			if s := c.Answer("misread", "", reason); seen[s] {
 				t.Errorf("%s: %s is %q", tag, reason, s)
 			} else {
 				seen[s] = true
 			}
 		}
 		for _, reason := range []string{"", "checksum"} {
-			if s := c.Misread(reason); s != c.Say(Misread) {
+			if s := c.Answer("misread", "", reason); s != c.Say(Misread) {
 				t.Errorf("%s: %q is %q", tag, reason, s)
 			}
 		}

@@ -310,6 +310,8 @@ func fits(t *testing.T, ctx context.Context, lang, shots string) {
 		ui.Result{Outcome: "misread", Clock: "synced", Reason: "random"},
 		ui.Result{Outcome: "misread", Clock: "synced", Reason: "two"},
 		ui.Result{Outcome: "misread", Clock: "synced", Reason: "learned"},
+		ui.Result{Outcome: "enrolment", Clock: "synced", Reason: "enrolled"},
+		ui.Result{Outcome: "enrolment", Clock: "synced", Reason: "enrol-pin"},
 		ui.Result{Outcome: "not_stored", Kind: "in", Name: "王小明", Clock: "synced"})
 	for _, r := range results {
 		n++

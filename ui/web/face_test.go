@@ -431,7 +431,7 @@ func TestBrowserSoundsEachOutcomeInARhythmOfItsOwn(t *testing.T) {
 	rhythms := map[string]string{}
 	for i, r := range []ui.Result{
 		{Outcome: "stored", Kind: "in"}, {Outcome: "stored", Kind: "out"}, {Outcome: "stored", Kind: "go-out"}, {Outcome: "stored", Kind: "return"},
-		{Outcome: "duplicate", Kind: "in"}, {Outcome: "unknown_badge", Kind: "in"}, {Outcome: "blocked_badge", Kind: "in"}, {Outcome: "misread"}, {Outcome: "not_stored", Kind: "in"},
+		{Outcome: "duplicate", Kind: "in"}, {Outcome: "unknown_badge", Kind: "in"}, {Outcome: "blocked_badge", Kind: "in"}, {Outcome: "misread"}, {Outcome: "enrolment", Reason: "enrolled"}, {Outcome: "enrolment", Reason: "enrol-pin"}, {Outcome: "not_stored", Kind: "in"},
 	} {
 		script(t, ctx, `played.length = 0`)
 		r.PunchID, r.Time, r.Clock = fmt.Sprint("tone", i), time.Now(), "synced"

@@ -15,12 +15,12 @@ import (
 )
 
 // Spoken words are recordings that a site makes itself: <language>/<word>.<ending> in a
-// folder, where word is a kind (of a stored punch) or another outcome. They are said
-// after the tone, in the person's language, and nobody waits for them. What is not
+// folder, where word is a kind (of a stored punch), another outcome, or enrolled, for a card that
+// is somebody's from now on. They are said after the tone, in the person's language, and nobody waits for them. What is not
 // there is not said.
 
 // words are what can be said.
-var words = [...]string{"in", "out", "go-out", "return", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored"}
+var words = [...]string{"in", "out", "go-out", "return", "duplicate", "unknown_badge", "blocked_badge", "misread", "not_stored", "enrolled"}
 
 // endings are the forms of sound that every browser reads, and their types.
 var endings = map[string]string{".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".wav": "audio/wav", ".m4a": "audio/mp4"}

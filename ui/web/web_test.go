@@ -963,7 +963,7 @@ func TestEverySentenceThePageUsesExists(t *testing.T) {
 		"greet.":   {"in", "out", "go-out", "return"},
 		"why.":     {"chosen", "schedule", "person"},
 		"clock.":   {"unset", "holdover"},
-		"outcome.": {"stored", "stored.unset", "duplicate", "unknown_badge", "blocked_badge", "misread", "misread.random", "misread.two", "misread.learned", "misread.pin", "misread.tries", "not_stored"},
+		"outcome.": {"stored", "stored.unset", "duplicate", "unknown_badge", "blocked_badge", "misread", "misread.random", "misread.two", "misread.learned", "misread.pin", "misread.tries", "misread.enrol-no", "not_stored", "enrolment", "enrolment.enrol-pin", "enrolment.enrol-card"},
 		"idle.":    {"pending.one", "pending.many", "parked.one", "parked.many"},
 	} {
 		for _, e := range ends {

@@ -215,7 +215,7 @@
 		const note = !stored ? "" : unset || r.supersedes ? sentence : sentence + " · " + (W["greet." + r.kind] || "");
 		// Of a stored punch the kind is the head; elsewhere it stands with the time,
 		// if anything was kept at all.
-		const at = r.outcome === "misread" ? "" :
+		const at = r.outcome === "misread" || r.outcome === "enrolment" ? "" :
 			(stored || r.outcome === "not_stored" ? "" : word + " ") + clockText(wall(Date.parse(r.time)));
 		// A new answer is a new thing, not the old one moved.
 		const top = panel.querySelector(".top");
@@ -240,7 +240,7 @@
 		drawOwn();
 		panel.hidden = false;
 		put(byId("spoken"), [head, name, note, at].filter(Boolean).join(lang.startsWith("zh") ? "，" : ", "));
-		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome, lang);
+		if (sound) beep(r.outcome === "stored" ? r.kind : r.outcome === "enrolment" && r.reason || r.outcome, lang);
 		hideAfter(2500);
 		if (mine) keepOwn();
 	}
@@ -341,6 +341,9 @@
 		unknown_badge: [[587, 0, 220], [587, 320, 220]],
 		blocked_badge: [[587, 0, 220], [494, 320, 220], [415, 640, 300]],
 		misread: [[440, 0, 420]],
+		enrolled: [[880, 0, 70], [880, 150, 70], [1319, 300, 280]],
+		"enrol-pin": [[880, 0, 70]],
+		"enrol-card": [[880, 0, 70]],
 		not_stored: [[294, 0, 110], [294, 160, 110], [294, 320, 110], [294, 480, 110], [220, 640, 600]],
 	};
 	let audio = null, volume = 0.5;
