@@ -35,6 +35,38 @@ func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) {
 	return r.punch, r.err
 }
 
+// AppendAll stores several, in order, with as few commits as it takes; taps that come
+// meanwhile share them. It blocks for these, and may be repeated as Append may. After an
+// error any of them may be stored.
+func (o *Outbox) AppendAll(ds []punch.Draft) error {
+	all := make([]*request, len(ds))
+	for i, d := range ds {
+		all[i] = &request{draft: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	o.qmu.Lock()
+	o.queue = append(o.queue, all...)
+	if !o.leading {
+		o.leading = true
+		all[0].lead <- struct{}{}
+	}
+	o.qmu.Unlock()
+	var errs []error
+	for _, r := range all { // the lead comes to the first that is not stored
+		select {
+		case <-r.lead:
+			o.lead()
+		case <-r.done:
+		}
+		if r.err != nil && (errs == nil || errs[len(errs)-1].Error() != r.err.Error()) {
+			errs = append(errs, r.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // lead commits the first of the queue, the caller's own punch among them, and
 // hands the lead on to whoever is the first then.
 func (o *Outbox) lead() {

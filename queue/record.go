@@ -41,7 +41,18 @@ import (
 // sends it, which is what a newer one does too.
 //
 //	tag 2, blocked   empty: the card was blocked
-//	tag 3, audit     act, from and by as texts, then a uvarint: see punch.Audit
+//	tag 3, audit     act, from and by as texts, then a uvarint: see punch.Audit; then,
+//	                 of an import only, a text, which an older program passes over
+//
+// What the chain holds of people and cards, from its first record on: every change of who
+// has a card, by whatever way, and of which cards are refused. A change made by one hand is
+// a record of its own. An import is one record, however much it changes: counts, and in raw
+// the SHA-256 of the file as it came, so that who keeps the file can show that it was this
+// one; behind it up to a hundred records for single numbers and cards, those that took
+// something from somebody first. The roster keeps what is to be noted in its own
+// transaction until it stands here: a power cut between the two loses no record, and makes
+// none twice. What files bring before the first record is how a clock is set up, and is
+// not noted.
 //
 // A common record is about 125 bytes with its key. Six of up to 152 bytes fit
 // into the bucket that bbolt keeps inside its root page.
@@ -82,7 +93,8 @@ func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 		return nil, fmt.Errorf("outcome %q is not one that is stored", d.Outcome)
 	case (d.Outcome == punch.AuditEntry) != (d.Audit.Act != ""):
 		return nil, errors.New("what was changed goes with an audit entry, and with nothing else")
-	case len(d.Audit.Act) > maxText || len(d.Audit.From) > maxText || len(d.Audit.By) > punch.MaxAuditBy:
+	case len(d.Audit.Act) > maxText || len(d.Audit.From) > maxText || len(d.Audit.By) > punch.MaxAuditBy,
+		len(d.Audit.Detail) > punch.MaxAuditDetail, d.Audit.Detail != "" && d.Audit.From != "":
 		return nil, fmt.Errorf("a word of the audit entry is longer than %d bytes", maxText)
 	case len(d.Badge) > punch.MaxBadge || len(d.Employee) > maxText || len(d.Reader) > maxText:
 		return nil, fmt.Errorf("badge, employee number or reader name is longer than %d bytes", maxText)
@@ -114,7 +126,14 @@ func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 		a := appendText(nil, string(d.Audit.Act))
 		a = appendText(a, d.Audit.From)
 		a = appendText(a, d.Audit.By)
-		b = appendText(append(b, extAudit), string(binary.AppendUvarint(a, d.Audit.Seq)))
+		a = binary.AppendUvarint(a, d.Audit.Seq)
+		if d.Audit.Detail != "" {
+			a = appendText(a, d.Audit.Detail)
+		}
+		if len(a) > 255 {
+			return nil, errors.New("the audit entry is longer than 255 bytes")
+		}
+		b = appendText(append(b, extAudit), string(a))
 	}
 	b = append(b, 0)
 	return binary.BigEndian.AppendUint32(b, checksum(seqKey(seq), b)), nil
@@ -182,6 +201,9 @@ func decodeRecord(device string, seq uint64, value []byte) (punch.Punch, error) 
 			what = punch.AuditEntry
 			a := &scan{b: []byte(v)}
 			p.Audit = punch.Audit{Act: punch.Act(a.text()), From: a.text(), By: a.text(), Seq: a.uvarint()}
+			if len(a.b) > 0 {
+				p.Audit.Detail = a.text()
+			}
 			r.bad = r.bad || a.bad || p.Audit.Act == ""
 		}
 	}

@@ -252,17 +252,17 @@ func (a *archive) hire(id, number, badge string) (punch.Employee, error) {
 	}
 	// Through the form of the file, so that a number is refused as an import would.
 	var line strings.Builder
-	if err := roster.WriteCSV(&line, append(a.roster.All(), e), a.cfg.Device.Timezone); err != nil {
+	if err := roster.WriteCSV(&line, []punch.Employee{e}, a.cfg.Device.Timezone); err != nil {
 		return punch.Employee{}, err
 	}
 	rows, err := roster.ReadCSV("roster", strings.NewReader(line.String()), a.cfg.cards(), a.cfg.Device.Timezone)
 	if err != nil {
 		return punch.Employee{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}
-	if _, err := a.roster.Replace(rows); err != nil {
+	if err := a.roster.Add(rows[0].Employee, "candidates hire"); err != nil {
 		return punch.Employee{}, err
 	}
-	return e, a.candidates.remove(id)
+	return e, errors.Join(a.audited(), a.candidates.remove(id))
 }
 
 func (a *archive) serveRemoveCandidate(w http.ResponseWriter, r *http.Request) {

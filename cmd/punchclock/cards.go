@@ -17,15 +17,40 @@ import (
 // change stands in the audit chain beside the punches, with who made it; where the chain
 // cannot take it, the change holds all the same and the person is told.
 
-// audit appends an entry to the chain.
+// audit appends an entry to the chain that is not about the roster.
 func (a *archive) audit(b punch.Badge, employee string, x punch.Audit) error {
-	if len(x.By) > punch.MaxAuditBy {
-		x.By = strings.ToValidUTF8(x.By[:punch.MaxAuditBy], "")
-	}
+	x.By = punch.Cut(x.By, punch.MaxAuditBy)
 	d := punch.Draft{Badge: b, Employee: employee, Outcome: punch.AuditEntry, Audit: x, Stamp: a.stamp()}
 	rand.Read(d.Tap[:]) // never fails: see crypto/rand
 	if _, err := a.outbox.Append(d); err != nil {
 		return fmt.Errorf("it is done, and could not be noted in the audit chain: %w", err)
+	}
+	return nil
+}
+
+// audited tells the chain of what the roster has been changed by.
+func (a *archive) audited() error { return audited(a.outbox, a.roster, a.stamp) }
+
+// audited is for whoever changed the roster, and for the start: the power may have gone
+// between a change and its record. What a file brings while the chain is empty is how the
+// clock was set up, and no change of anything that anybody has done with a card; the chain
+// begins with the first tap, or the first thing that a hand does.
+func audited(o *queue.Outbox, r *roster.Roster, stamp func() punch.Stamp) error {
+	notes := r.Notes()
+	var drafts []punch.Draft
+	begun := len(notes) > 0 && o.Stats().LastSeq > 0
+	for _, n := range notes {
+		if begun = begun || !n.File; !begun {
+			continue
+		}
+		drafts = append(drafts, punch.Draft{Tap: n.Tap, Badge: n.Badge, Employee: n.Employee, Raw: n.Sum, Bits: 8 * len(n.Sum), Outcome: punch.AuditEntry, Audit: n.Audit, Stamp: stamp()})
+	}
+	err := o.AppendAll(drafts)
+	if err == nil {
+		err = r.Noted(notes)
+	}
+	if err != nil {
+		return fmt.Errorf("it is done, and is noted in the audit chain at the next change or start, for it could not be now: %w", err)
 	}
 	return nil
 }
@@ -43,7 +68,7 @@ type given struct {
 // giveCard makes a card an employee's. What was tapped with it before goes out then.
 func (a *archive) giveCard(b punch.Badge, number string, move bool, by string) (given, error) {
 	out := given{Employee: number, Badge: string(b)}
-	from, changed, err := a.roster.Give(b, number, move)
+	from, changed, err := a.roster.Give(b, number, move, by)
 	if err != nil {
 		out.From = from
 		return out, err
@@ -54,11 +79,7 @@ func (a *archive) giveCard(b punch.Badge, number string, move bool, by string) (
 		return out, nil
 	}
 	out.From = from
-	act := punch.ActGive
-	if from != "" {
-		act = punch.ActMove
-	}
-	err = a.audit(b, number, punch.Audit{Act: act, From: from, By: by})
+	err = a.audited()
 	_, rerr := a.outbox.Relink() // or whoever else has heard of the change
 	out.Linked = a.linked(number, b)
 	return out, errors.Join(err, rerr)
@@ -77,26 +98,26 @@ func (a *archive) linked(number string, b punch.Badge) (n int) {
 
 // takeCard takes a card from whoever has it.
 func (a *archive) takeCard(b punch.Badge, by string) (from string, err error) {
-	if from, err = a.roster.Take(b, false); err != nil {
+	if from, err = a.roster.Take(b, false, by); err != nil {
 		return "", err
 	}
-	return from, a.audit(b, "", punch.Audit{Act: punch.ActTake, From: from, By: by})
+	return from, a.audited()
 }
 
 // blockCard refuses a card from this moment on.
 func (a *archive) blockCard(b punch.Badge, by string) (changed bool, err error) {
-	if changed, err = a.roster.Block(b); err != nil || !changed {
+	if changed, err = a.roster.Block(b, by); err != nil || !changed {
 		return changed, err
 	}
-	return true, a.audit(b, a.holder(b), punch.Audit{Act: punch.ActBlock, By: by})
+	return true, a.audited()
 }
 
 // unblockCard takes one again that was found.
 func (a *archive) unblockCard(b punch.Badge, by string) (changed bool, err error) {
-	if changed, err = a.roster.Unblock(b); err != nil || !changed {
+	if changed, err = a.roster.Unblock(b, by); err != nil || !changed {
 		return changed, err
 	}
-	return true, a.audit(b, a.holder(b), punch.Audit{Act: punch.ActUnblock, By: by})
+	return true, a.audited()
 }
 
 // holder is whose card it is, "" for nobody's.
@@ -118,12 +139,12 @@ type unlinked struct {
 // it before anybody knew it are nobody's again. Those that a far side has are superseded.
 func (a *archive) unlinkCard(b punch.Badge, by string) (unlinked, error) {
 	out := unlinked{Undone: []string{}, Superseded: []string{}}
-	from, err := a.roster.Take(b, true)
+	from, err := a.roster.Take(b, true, by)
 	if err != nil {
 		return out, err
 	}
 	out.From = from
-	errs := []error{a.audit(b, "", punch.Audit{Act: punch.ActTake, From: from, By: by})}
+	errs := []error{a.audited()}
 	same := roster.Cards{Same: a.cfg.Badge.SameCard}
 	for _, p := range a.outbox.Linked(from) {
 		if !same.One(b, p.Badge) {
@@ -211,20 +232,4 @@ func (a *archive) findPeople(words string, most int) (found []punch.Employee) {
 	}
 	found = append(found, left...)
 	return found[:min(len(found), most)]
-}
-
-// auditPassed notes which numbers an import has given to somebody else.
-func (a *archive) auditPassed(d roster.Diff, by string) error {
-	return auditPassed(a.outbox, a.stamp(), d, by)
-}
-
-func auditPassed(o *queue.Outbox, at punch.Stamp, d roster.Diff, by string) error {
-	for _, n := range d.Passed {
-		x := punch.Draft{Employee: n, Outcome: punch.AuditEntry, Audit: punch.Audit{Act: punch.ActHand, By: by}, Stamp: at}
-		rand.Read(x.Tap[:]) // never fails: see crypto/rand
-		if _, err := o.Append(x); err != nil {
-			return fmt.Errorf("the roster is imported, and that number %s was passed on could not be noted in the audit chain: %w", n, err)
-		}
-	}
-	return nil
 }

@@ -67,6 +67,7 @@ func newControl(h *clockwork) *http.Server {
 	mux.Handle("GET /metrics", h.metrics.handler())
 	mux.HandleFunc("POST /reconcile", h.serveReconcile)
 	mux.HandleFunc("POST /roster/feishu-ids", h.serveFeishuIDs)
+	mux.HandleFunc("POST /roster/refresh", h.serveRosterRefresh)
 	mux.HandleFunc("POST /badge/learn", h.serveLearn)
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn)}
 }

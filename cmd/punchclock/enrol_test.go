@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -200,7 +202,7 @@ func TestMasterCardAndItsPINOpenEnrolmentForOneCardAndAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCounter(t)
 		defer c.end()
-		if err := c.a.roster.SetMaster("em:00000000AA", "4711"); err != nil {
+		if err := c.a.roster.SetMaster("em:00000000AA", "4711", "t"); err != nil {
 			t.Fatal(err)
 		}
 		typed := func(number, pin string) string {
@@ -261,7 +263,7 @@ func TestGuessesOfAMasterPINAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCounter(t)
 		defer c.end()
-		if err := c.a.roster.SetMaster("em:00000000AA", "4711"); err != nil {
+		if err := c.a.roster.SetMaster("em:00000000AA", "4711", "t"); err != nil {
 			t.Fatal(err)
 		}
 		for try := range 8 {
@@ -314,4 +316,75 @@ func TestSomebodyElsesCardIsNotGivenAwayUnlessThatIsMeant(t *testing.T) {
 			t.Errorf("for nobody: %v", err)
 		}
 	})
+}
+
+// Whoever asks five years later who had a card then finds it in the chain, by whatever way
+// it was changed, and the file that an import came from by its sum.
+func TestEveryWayToChangeACardIsInTheChain(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "hr.csv")
+	put := func(text string) {
+		old := time.Now().Add(-time.Minute) // it has lain there long enough to be whole
+		if err := errors.Join(os.WriteFile(source, []byte(text), 0o600), os.Chtimes(source, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("employee_no,badges\n1,em:00000000A1\n2,em:00000000A2\n")
+	h := newHouse(t, settings{extra: fmt.Sprintf("[roster]\nsource = %q\n", source)})
+	h.start()
+	h.must("roster", "refresh") // the first look may be under way
+	h.tap(h.people[0])          // the chain begins
+	if out := h.must("roster", "refresh"); !strings.Contains(out, "0 added, 0 changed, 0 removed, 2 unchanged") {
+		t.Errorf("nothing new: %s", out)
+	}
+	put("employee_no,badges\n1,em:00000000A2\n2,\n")
+	if out := h.must("roster", "refresh"); !strings.Contains(out, "2 changed") {
+		t.Errorf("refresh: %s", out)
+	}
+	put("<html>log in</html>")
+	if out, code := h.run("roster", "refresh", "--config", h.config); code == 0 || !strings.Contains(out, "stays as it is") {
+		t.Errorf("a page instead of a roster: %d %s", code, out)
+	}
+	big5 := []byte("employee_no;name;badges\r\n1;\xa4\xfd;em:00000000B1\r\n2;\xa7\xf5;em:00000000A2\r\n") // 王, 李
+	h.write("big5.csv", string(big5))
+	if out := h.must("roster", "import", "--dry-run", "--encoding", "big5", filepath.Join(h.dir, "big5.csv")); !strings.Contains(out, "> em:00000000A2\tthe card of 1 is 2's then") {
+		t.Errorf("dry run: %s", out)
+	}
+	h.must("roster", "import", "--encoding", "big5", "--by", "小林", filepath.Join(h.dir, "big5.csv"))
+	h.must("enrol", "card", "em:00000000B1", "--employee", "2", "--move")
+	h.must("badge", "take", "em:00000000B1")
+	h.stop()
+	var got []string
+	for line := range strings.Lines(h.must("punches", "export")) {
+		var r exportRow
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Audit == nil {
+			continue
+		}
+		x := fmt.Sprintf("%s %s %s<%s by %s", r.Audit.Act, r.Badge, r.Employee, r.Audit.From, r.Audit.By)
+		if r.Audit.Detail != "" {
+			x = r.Audit.Act + " by " + r.Audit.By + ": " + r.Audit.Detail
+			if len(r.Raw) != 64 || r.RawBits != 256 {
+				t.Errorf("no sum of the file: %q", r.Raw)
+			}
+		}
+		if r.Audit.By == "小林" && r.Audit.Detail != "" && r.Raw != fmt.Sprintf("%X", sha256.Sum256(big5)) {
+			t.Errorf("the sum is not the file's as it came: %s", r.Raw)
+		}
+		got = append(got, x)
+	}
+	want := []string{
+		"roster-imported by roster source: people 0 new, 2 changed, 0 gone, 0 numbers passed on; cards 1 moved, 1 taken, 0 given",
+		"card-moved em:00000000A2 1<2 by roster source", "card-taken em:00000000A1 <1 by roster source",
+		"roster-imported by 小林: people 0 new, 2 changed, 0 gone, 0 numbers passed on; cards 1 moved, 0 taken, 1 given",
+		"card-moved em:00000000A2 2<1 by 小林", "card-given em:00000000B1 1< by 小林",
+		"card-moved em:00000000B1 2<1 by command line", "card-taken em:00000000B1 <2 by command line",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the chain says\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if out := h.must("verify"); !strings.Contains(out, "are what was written") {
+		t.Errorf("verify: %s", out)
+	}
 }

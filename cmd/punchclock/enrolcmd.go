@@ -148,11 +148,11 @@ func (a *archive) serveSetMaster(w http.ResponseWriter, r *http.Request) {
 			err = errors.New("a master card needs a PIN of 4 to 12 digits")
 		}
 		if err == nil {
-			err = a.roster.SetMaster(b, string(pin))
+			err = a.roster.SetMaster(b, string(pin), by)
 		}
 	}
 	if err == nil {
-		err = a.audit(b, "", punch.Audit{Act: punch.ActMaster, By: by})
+		err = a.audited()
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)

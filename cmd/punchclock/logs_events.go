@@ -41,6 +41,7 @@ var logEvents = []logEvent{
 	{"admin_test_failed", "the self-test could not be made"},
 	{"boot_time_kept", "the boot's time is written down: nothing is held any more"},
 	{"boot_time_not_kept", "punches made before the clock was set are held until their boot's time can be written down"},
+	{"audit_behind", "the audit chain lacks changes of the roster"},
 	{"card_given", "a card was given"},
 	{"card_no_badge", "a card came in a form that is no badge; check the reader's dialect"},
 	{"card_not_given", "a card was not given"},

@@ -144,10 +144,10 @@ func (a *archive) forget(ctx context.Context, e punch.Employee, on time.Time, fo
 	case out.Unsent > 0 && !force:
 		return out, fmt.Errorf("%d of this person's punches are not delivered yet, and a destination may need the ids: punchclock queue ls", out.Unsent)
 	}
-	if _, err := a.roster.Forget(e.Number, on); err != nil {
+	if _, err := a.roster.Forget(e.Number, on, by); err != nil {
 		return out, err
 	}
-	errs := []error{a.audit("", e.Number, punch.Audit{Act: punch.ActForget, By: by})}
+	errs := []error{a.audited()}
 	if e.Name != "" {
 		errs = append(errs, a.candidates.change(func(f *candidateFile) error {
 			kept := f.Pending[:0]

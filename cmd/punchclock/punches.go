@@ -63,6 +63,8 @@ type exportAudit struct {
 	From  string `json:"from,omitempty"` // employee number of whoever had the card before
 	By    string `json:"by"`
 	Punch string `json:"punch,omitempty"` // id of the punch that it is about
+	// Detail counts what an import changed; raw is the SHA-256 of its file.
+	Detail string `json:"detail,omitempty"`
 }
 
 type exportDelivery struct {
@@ -104,7 +106,7 @@ func rowOf(e queue.Entry, device string, loc *time.Location) exportRow {
 		r.Linked = p.Linked.In(loc).Format(milliLayout)
 	}
 	if x := p.Audit; x.Act != "" {
-		r.Audit = &exportAudit{Act: string(x.Act), From: x.From, By: x.By}
+		r.Audit = &exportAudit{Act: string(x.Act), From: x.From, By: x.By, Detail: x.Detail}
 		if x.Seq != 0 {
 			r.Audit.Punch = string(punch.NewID(device, x.Seq))
 		}

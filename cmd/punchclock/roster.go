@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,18 +54,26 @@ const rosterMost = 32 << 20 // bytes of an imported file
 // serveImport replaces the roster by the CSV file in the request, or not at all; with
 // dry=1 it only says what that would change.
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
-	rows, err := roster.ReadCSV(r.URL.Query().Get("name"), http.MaxBytesReader(w, r.Body, rosterMost+1), a.cfg.cards(), a.cfg.Device.Timezone)
+	q := r.URL.Query()
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rosterMost+1))
+	sum := sha256.Sum256(data)
+	var rows []roster.Row
+	if err == nil {
+		data, err = roster.Decode(q.Get("name"), cmp.Or(q.Get("encoding"), "utf-8"), data)
+	}
+	if err == nil {
+		rows, err = roster.ReadCSV(q.Get("name"), bytes.NewReader(data), a.cfg.cards(), a.cfg.Device.Timezone)
+	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	change := a.roster.Replace
-	if r.URL.Query().Get("dry") != "" {
-		change = a.roster.Preview
-	}
-	diff, err := change(rows)
-	if err == nil && r.URL.Query().Get("dry") == "" {
-		err = a.auditPassed(diff, "import")
+	data = nil // before the new roster takes its place beside the old one
+	var diff roster.Diff
+	if q.Get("dry") != "" {
+		diff, err = a.roster.Preview(rows)
+	} else if diff, err = a.roster.Import(rows, roster.Source{By: cmp.Or(q.Get("by"), "import"), Sum: sum[:]}); err == nil {
+		err = a.audited()
 	}
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
@@ -75,7 +85,7 @@ func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 func rosterCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{Use: "roster", Short: "Who the badges belong to"}
 	var dry bool
-	var encoding string
+	var encoding, by string
 	imp := t.reporting(&cobra.Command{
 		Use: "import FILE.csv", Short: "Replace the roster by a CSV file, whole or not at all (- for stdin)", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -98,10 +108,11 @@ func rosterCommand(t *tool) *cobra.Command {
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			if b, err = roster.Decode(name, encoding, b); err != nil {
+			text, err := roster.Decode(name, encoding, b)
+			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
-			if _, err := roster.ReadCSV(name, bytes.NewReader(b), cfg.cards(), cfg.Device.Timezone); err != nil {
+			if _, err := roster.ReadCSV(name, bytes.NewReader(text), cfg.cards(), cfg.Device.Timezone); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
 			cl, err := control(cfg, true)
@@ -109,7 +120,7 @@ func rosterCommand(t *tool) *cobra.Command {
 				return err
 			}
 			defer cl.close()
-			query := url.Values{"name": {name}}
+			query := url.Values{"name": {name}, "encoding": {encoding}, "by": {by}}
 			if dry {
 				query.Set("dry", "1")
 			}
@@ -133,6 +144,7 @@ func rosterCommand(t *tool) *cobra.Command {
 	})
 	imp.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	imp.Flags().StringVar(&encoding, "encoding", "utf-8", "of the file: "+strings.Join(roster.Encodings(), ", "))
+	imp.Flags().StringVar(&by, "by", "", "who does it, for the audit chain")
 	fetch := func(c *cobra.Command) (cfg *config, rows []rosterRow, err error) {
 		cfg, cl, err := t.open(false)
 		if err != nil {
@@ -183,7 +195,7 @@ func rosterCommand(t *tool) *cobra.Command {
 		},
 	})
 	export.Flags().StringVar(&output, "output", "", "write to this `file`, which appears when it is whole")
-	c.AddCommand(imp, ls, export, feishuIDsCommand(t))
+	c.AddCommand(imp, ls, export, refreshCommand(t), feishuIDsCommand(t))
 	return c
 }
 
@@ -197,6 +209,11 @@ func printDiff(w io.Writer, d roster.Diff) {
 	}
 	for _, n := range d.Removed {
 		fmt.Fprintf(w, "- %s\n", n)
+	}
+	for _, c := range d.Cards {
+		if c.From != "" && c.To != "" {
+			fmt.Fprintf(w, "> %s\tthe card of %s is %s's then\n", string(c.Badge), c.From, c.To)
+		}
 	}
 }
 

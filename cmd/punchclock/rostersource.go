@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"punchclock/queue/roster"
 	"punchclock/sync/drain"
@@ -42,9 +45,10 @@ type rosterSource struct {
 	cfg    *config
 	log    *slog.Logger
 	roster *roster.Roster
-	http   *http.Client            // nil for a file
-	audit  func(roster.Diff) error // notes in the audit chain whose number was passed on
+	http   *http.Client // nil for a file
+	audit  func() error // tells the audit chain what was changed
 	path   string
+	turn   sync.Mutex // one look at a time
 
 	mu      sync.Mutex
 	looked  time.Time
@@ -71,7 +75,7 @@ type sourceSeen struct {
 }
 
 // newRosterSource returns nil where none is configured.
-func newRosterSource(cfg *config, log *slog.Logger, r *roster.Roster, audit func(roster.Diff) error) (*rosterSource, error) {
+func newRosterSource(cfg *config, log *slog.Logger, r *roster.Roster, audit func() error) (*rosterSource, error) {
 	c := cfg.Roster
 	if c.Source == "" {
 		return nil, nil
@@ -134,11 +138,14 @@ func (s *rosterSource) run(ctx context.Context) error {
 	}
 }
 
-// look looks once and remembers how it went.
-func (s *rosterSource) look(ctx context.Context) {
+// look looks once and remembers how it went. The difference is nil where nothing was
+// imported.
+func (s *rosterSource) look(ctx context.Context) (*roster.Diff, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	d, err := s.update(ctx)
 	if ctx.Err() != nil {
-		return
+		return d, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +166,36 @@ func (s *rosterSource) look(ctx context.Context) {
 	if d != nil && !d.Empty() {
 		s.log.Info("the roster was brought up to date", "added", len(d.Added), "changed", len(d.Changed), "removed", len(d.Removed))
 	}
+	return d, err
+}
+
+// serveRosterRefresh looks at the source now.
+func (h *clockwork) serveRosterRefresh(w http.ResponseWriter, r *http.Request) {
+	if h.source == nil {
+		refuse(w, http.StatusConflict, errors.New("the roster has no source: set roster.source, or import a file: punchclock roster import"))
+		return
+	}
+	d, err := h.source.look(r.Context())
+	if err != nil {
+		refuse(w, http.StatusConflict, fmt.Errorf("%w; the roster stays as it is", err))
+		return
+	}
+	if d == nil {
+		d = &roster.Diff{Unchanged: h.roster.Len()}
+	}
+	writeJSON(w, d)
+}
+
+func refreshCommand(t *tool) *cobra.Command {
+	return t.reporting(&cobra.Command{
+		Use: "refresh", Short: "Have the running clock look at roster.source now", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var d roster.Diff
+			return t.cardCall(c.Context(), "/roster/refresh", nil, nil, true, &d, func(w io.Writer) {
+				fmt.Fprintf(w, "%d added, %d changed, %d removed, %d unchanged\n", len(d.Added), len(d.Changed), len(d.Removed), d.Unchanged)
+			})
+		},
+	})
 }
 
 // update reads the source and imports it, if it is another one than the last. The
@@ -185,17 +222,16 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.roster.Preview(rows)
+	d, err := s.roster.Import(rows, roster.Source{By: "roster source", Sum: sum[:], May: func(d roster.Diff) error {
+		if n := len(d.Removed); n > fewPeople && 2*n > s.roster.Len() {
+			return fmt.Errorf("%s would remove %d of %d people: if that is right, import it by hand: punchclock roster import", name, n, s.roster.Len())
+		}
+		return nil
+	}})
 	if err != nil {
 		return nil, err
 	}
-	if n := len(d.Removed); n > fewPeople && 2*n > s.roster.Len() {
-		return nil, fmt.Errorf("%s would remove %d of %d people: if that is right, import it by hand: punchclock roster import", name, n, s.roster.Len())
-	}
-	if d, err = s.roster.Replace(rows); err != nil {
-		return nil, err
-	}
-	if err := s.audit(d); err != nil {
+	if err := s.audit(); err != nil {
 		s.log.Error("roster source", "err", err)
 	}
 	seen.Sum, seen.Imported = fresh, time.Now().UTC()

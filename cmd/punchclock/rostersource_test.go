@@ -84,7 +84,7 @@ func (d *desk) open() {
 	if d.r, err = openRoster(d.cfg, log, nil); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.s, err = newRosterSource(d.cfg, log, d.r, func(roster.Diff) error { return nil }); err != nil {
+	if d.s, err = newRosterSource(d.cfg, log, d.r, func() error { return nil }); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -151,6 +151,9 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		h.metrics.commit(took, punches)
 		h.samples.commit(took, punches)
 	})
+	if err := audited(h.outbox, h.roster, stamps{h.clock}.Now); err != nil {
+		log.Error("the audit chain lacks changes of the roster", "err", err)
+	}
 	if _, err := h.outbox.Relink(); err != nil { // the roster may have changed while we were not running
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
 	}
@@ -188,7 +191,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		}
 		readers = append(readers, r)
 	}
-	if h.source, err = newRosterSource(cfg, log, h.roster, func(d roster.Diff) error { return auditPassed(h.outbox, stamps{h.clock}.Now(), d, "roster source") }); err != nil {
+	if h.source, err = newRosterSource(cfg, log, h.roster, func() error { return audited(h.outbox, h.roster, stamps{h.clock}.Now) }); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	h.candidates = newCandidates(cfg)

@@ -96,6 +96,7 @@ func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge) 
 		out.set(b, x)
 	}
 	for i := range old.people {
+		yield(i)
 		p := &old.people[i]
 		for j, b := range p.Badges {
 			switch {
@@ -198,8 +199,8 @@ func (r *Roster) Masters() (out []punch.Badge) {
 	return out
 }
 
-// note changes what is remembered of a card; fn reports whether it changed anything.
-func (r *Roster) note(b punch.Badge, fn func(k register) bool) (bool, error) {
+// mark changes what is remembered of a card; fn reports whether it changed anything.
+func (r *Roster) mark(b punch.Badge, act punch.Act, by string, fn func(k register) bool) (bool, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	if r.db.IsReadOnly() {
@@ -213,15 +214,20 @@ func (r *Roster) note(b punch.Badge, fn func(k register) bool) (bool, error) {
 	s := *old
 	s.meta.Generation++
 	s.remember(k, r.cards)
+	holder := ""
+	if i, ok := s.badges.find(b); ok {
+		holder = s.people[i].Number
+	}
+	s.note(b, holder, punch.Audit{Act: act}, by)
 	return true, r.keep(&s)
 }
 
 // Block refuses a card from now on, whoever has it and whatever an import says, in every
 // reading that is the same card to the site. It may be repeated; changed is false where
 // it was blocked already.
-func (r *Roster) Block(b punch.Badge) (changed bool, err error) {
+func (r *Roster) Block(b punch.Badge, by string) (changed bool, err error) {
 	now, _ := r.clock()
-	changed, err = r.note(b, func(k register) bool {
+	changed, err = r.mark(b, punch.ActBlock, by, func(k register) bool {
 		if r.now.Load().blocked.has(b) {
 			return false
 		}
@@ -237,8 +243,8 @@ func (r *Roster) Block(b punch.Badge) (changed bool, err error) {
 }
 
 // Unblock takes a card that was found again. It may be repeated.
-func (r *Roster) Unblock(b punch.Badge) (changed bool, err error) {
-	changed, err = r.note(b, func(k register) bool {
+func (r *Roster) Unblock(b punch.Badge, by string) (changed bool, err error) {
+	changed, err = r.mark(b, punch.ActUnblock, by, func(k register) bool {
 		var was []punch.Badge
 		k.each(r.cards, b, func(has punch.Badge, c card) bool {
 			if c.Blocked != 0 {
@@ -261,7 +267,7 @@ func (r *Roster) Unblock(b punch.Badge) (changed bool, err error) {
 
 // SetMaster makes a card that is nobody's one that opens enrolment at the door with this
 // PIN, of 4 to 12 digits; with "" it no longer does. It takes the time of an argon2id.
-func (r *Roster) SetMaster(b punch.Badge, pin string) error {
+func (r *Roster) SetMaster(b punch.Badge, pin, by string) error {
 	if pin != "" && !pinForm.MatchString(pin) {
 		return errors.New("the PIN is not 4 to 12 digits")
 	}
@@ -276,7 +282,7 @@ func (r *Roster) SetMaster(b punch.Badge, pin string) error {
 		sealed.hash, sealed.cost = nowCost.hash(sealed.mac, sealed.salt), nowCost
 		r.checking.Unlock()
 	}
-	_, err := r.note(b, func(k register) bool {
+	_, err := r.mark(b, punch.ActMaster, by, func(k register) bool {
 		c := k[b]
 		if pin == "" && !c.Master {
 			return false
@@ -329,7 +335,7 @@ func (s *snapshot) rows() []Row {
 //
 // Errors: ErrNobody, ErrBlocked, ErrTaken, ErrMaster, one about cards that the site's
 // readers cannot tell apart, or the medium's.
-func (r *Roster) Give(b punch.Badge, number string, move bool) (from string, changed bool, err error) {
+func (r *Roster) Give(b punch.Badge, number string, move bool, by string) (from string, changed bool, err error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	s := r.now.Load()
@@ -353,14 +359,46 @@ func (r *Roster) Give(b punch.Badge, number string, move bool) (from string, cha
 		rows[at].Badges = r.without(rows[at].Badges, b)
 	}
 	rows[to].Badges = append(slices.Clone(rows[to].Badges), b)
-	_, err = r.replace(rows, false)
+	act := punch.ActGive
+	if held {
+		act = punch.ActMove
+	}
+	_, err = r.replace(rows, false, func(s *snapshot, _ *Diff) error {
+		s.note(b, number, punch.Audit{Act: act, From: from}, by)
+		return nil
+	})
 	return from, err == nil, err
+}
+
+// Add puts somebody new beside the others, as the next file of HR's will, who finds the
+// cards as they were given here. Nothing changes where the number is somebody's, or a
+// card is: the error says so.
+func (r *Roster) Add(e punch.Employee, by string) error {
+	r.write.Lock()
+	defer r.write.Unlock()
+	s := r.now.Load()
+	if _, taken := s.numbers[e.Number]; taken {
+		return fmt.Errorf("employee number %s is somebody's already; nothing was changed", e.Number)
+	}
+	for _, b := range e.Badges {
+		switch {
+		case s.blocked.has(b):
+			return ErrBlocked
+		case s.masters.has(b):
+			return ErrMaster
+		}
+	}
+	_, err := r.replace(append(s.rows(), Row{Employee: e}), false, func(x *snapshot, d *Diff) error {
+		x.noteImport(s, d, Source{By: by})
+		return nil
+	})
+	return err
 }
 
 // Take takes a card from whoever has it. With never it was a mistake that it was ever
 // theirs: what was tapped with it may be the next owner's. Errors: ErrNobody, or the
 // medium's.
-func (r *Roster) Take(b punch.Badge, never bool) (from string, err error) {
+func (r *Roster) Take(b punch.Badge, never bool, by string) (from string, err error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	s := r.now.Load()
@@ -379,7 +417,10 @@ func (r *Roster) Take(b punch.Badge, never bool) (from string, err error) {
 		}
 	}
 	rows[at].Badges = left
-	_, err = r.replace(rows, false, undo...)
+	_, err = r.replace(rows, false, func(x *snapshot, _ *Diff) error {
+		x.note(b, "", punch.Audit{Act: punch.ActTake, From: s.people[at].Number}, by)
+		return nil
+	}, undo...)
 	return s.people[at].Number, err
 }
 

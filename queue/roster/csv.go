@@ -170,7 +170,8 @@ func (p *csvFile) read(data []byte) []Row {
 	var rows []Row
 	numbers := map[string][]int{} // rows
 	badges := newIndex(p.cards, 0)
-	for {
+	for n := 0; ; n++ {
+		yield(n)
 		record, err := c.Read()
 		if errors.Is(err, io.EOF) {
 			break

@@ -235,10 +235,20 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 }
 
 // rewrite copies the file without the pages that are not used any more, and puts
-// the copy in its place. It is open, and locked, before it has the name.
-func (r *Roster) rewrite() (err error) {
+// the copy in its place.
+func (r *Roster) rewrite() error {
 	r.write.Lock()
 	defer r.write.Unlock()
+	if r.torn {
+		return errors.New("roster: write anew: the last change did not reach the medium; import the roster again")
+	}
+	return r.exchange(r.now.Load().write)
+}
+
+// exchange has a new file filled, and puts it in the place of the roster's. It is open,
+// and locked, and on the medium before it has the name: a power cut leaves the one or the
+// other. The caller holds write.
+func (r *Roster) exchange(fill func(*bolt.DB) error) (err error) {
 	tmp := r.path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("roster: write anew: %w", err)
@@ -247,7 +257,11 @@ func (r *Roster) rewrite() (err error) {
 	if err != nil {
 		return fmt.Errorf("roster: write anew: %w", err)
 	}
-	err = guard(r.path, func() error { return bolt.Compact(db, r.db, 0) })
+	db.NoSync = true // until it is whole; nobody looks into it before
+	if err = guard(r.path, func() error { return fill(db) }); err == nil {
+		db.NoSync = false
+		err = db.Sync()
+	}
 	if err == nil {
 		err = giveToOwner(tmp)
 	}
@@ -259,7 +273,9 @@ func (r *Roster) rewrite() (err error) {
 	}
 	old := r.db
 	r.db = db
-	if err := errors.Join(syncDir(r.path), old.Close()); err != nil {
+	err = syncDir(r.path)
+	r.torn = err != nil // the old one may be back after a power cut
+	if err = errors.Join(err, old.Close()); err != nil {
 		return fmt.Errorf("roster: write anew: %w", err)
 	}
 	return nil

@@ -184,6 +184,8 @@ type Diff struct {
 	// Passed are those of Added and Changed whose number was somebody else's before: the
 	// punches of that time stay that person's.
 	Passed []string `json:"passed_on,omitempty"`
+	// Cards are those that are another's than before.
+	Cards []CardChange `json:"cards,omitempty"`
 }
 
 // Empty reports whether nothing changed.
@@ -214,6 +216,7 @@ type snapshot struct {
 	clashes []Clash
 	ending  []int32  // people whose time has an end, the last end first
 	former  []person // who had a number before; sorted by number, then From
+	notes   []Note   // what the audit chain has not been told
 	known   register
 	noted   *index // the cards of known
 	blocked *index // those that are refused
@@ -262,6 +265,7 @@ const form = 1
 var (
 	metaBucket   = []byte("meta")
 	metaKey      = []byte("roster")
+	notesKey     = []byte("notes")
 	peopleBucket = []byte("people")
 	formerBucket = []byte("former")
 	cardsBucket  = []byte("cards")
@@ -473,6 +477,7 @@ func checksum(key, body []byte) uint32 {
 func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	var m meta
 	var people, former []person
+	var notes []Note
 	known := register{}
 	err := db.View(func(tx *bolt.Tx) error {
 		b, p := tx.Bucket(metaBucket), tx.Bucket(peopleBucket)
@@ -482,7 +487,11 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 		if err := unseal(metaKey, b.Get(metaKey), &m); err != nil {
 			return err
 		}
-		err := p.ForEach(func(k, v []byte) error {
+		var err error
+		if notes, err = readNotes(tx); err != nil {
+			return err
+		}
+		err = p.ForEach(func(k, v []byte) error {
 			p, err := readPerson(k, v, string(k))
 			people = append(people, p)
 			return err
@@ -521,7 +530,7 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
-	s.former = former
+	s.former, s.notes = former, notes
 	s.remember(known, cards)
 	return s, nil
 }
@@ -549,6 +558,7 @@ func newSnapshot(m meta, people []person, cards Cards) (*snapshot, error) {
 	s := &snapshot{meta: m, people: people,
 		badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
 	for i, p := range people {
+		yield(i)
 		if p.Number == "" {
 			return nil, errors.New("a person has no employee number")
 		}
@@ -705,16 +715,29 @@ func (r *Roster) Changed() <-chan struct{} {
 // After an error the roster in memory is the old one. Where the error came from the
 // medium, the file may hold the old one or the new one; another Replace settles
 // it. Rows in which a number or a badge occurs twice are refused as a whole.
-func (r *Roster) Replace(rows []Row) (Diff, error) {
+func (r *Roster) Replace(rows []Row) (Diff, error) { return r.Import(rows, Source{}) }
+
+// Import is Replace by a file that came from somewhere, which the audit chain is told;
+// see [Roster.Notes].
+func (r *Roster) Import(rows []Row, from Source) (Diff, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	return r.replace(rows, true)
+	return r.replace(rows, true, func(s *snapshot, d *Diff) error {
+		if from.May != nil {
+			if err := from.May(*d); err != nil {
+				return err
+			}
+		}
+		s.noteImport(r.now.Load(), d, from)
+		return nil
+	})
 }
 
-// replace is Replace for whoever holds write; file says that the rows are a file's, which
-// knows nothing of what was done to cards here. The cards of never are taken from their
-// people as if they had never been theirs.
-func (r *Roster) replace(rows []Row, file bool, never ...punch.Badge) (Diff, error) {
+// replace is Import for whoever holds write; file says that the rows are a file's, which
+// knows nothing of what was done to cards here. note is called where anything is
+// different, before it is, to tell the chain; its error is replace's. The cards of never
+// are taken from their people as if they had never been theirs.
+func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) error, never ...punch.Badge) (Diff, error) {
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
@@ -724,6 +747,9 @@ func (r *Roster) replace(rows []Row, file bool, never ...punch.Badge) (Diff, err
 	}
 	if d.Empty() {
 		return d, nil
+	}
+	if err := note(s, &d); err != nil {
+		return Diff{}, err
 	}
 	if err := r.keep(s); err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
@@ -735,12 +761,18 @@ func (r *Roster) replace(rows []Row, file bool, never ...punch.Badge) (Diff, err
 // waits for a change. The caller holds write.
 func (r *Roster) keep(s *snapshot) error {
 	old := r.now.Load()
-	if r.torn {
-		old = nil // what the file holds need not be known
-	}
-	err := guard(r.path, func() error { return r.db.Update(func(tx *bolt.Tx) error { return s.put(tx, old) }) })
-	if r.torn = err != nil; r.torn {
-		return err
+	put, gone := s.differs(old)
+	if r.torn || len(put)+len(gone) > fewChanges {
+		if err := r.exchange(s.write); err != nil {
+			return err
+		}
+	} else {
+		err := guard(r.path, func() error {
+			return r.db.Update(func(tx *bolt.Tx) error { return errors.Join(s.putFew(tx, put, gone), s.putRest(tx, old)) })
+		})
+		if r.torn = err != nil; r.torn {
+			return err
+		}
 	}
 	r.now.Store(s)
 	r.mu.Lock()
@@ -760,19 +792,18 @@ func (r *Roster) Preview(rows []Row) (Diff, error) {
 	return d, nil
 }
 
-// put writes a whole roster, or, where old is what the file holds and little of it is
-// different, that little. The old bucket goes as a whole otherwise: what is in it need
-// not be known, so that a Replace settles whatever a failed one left.
-func (s *snapshot) put(tx *bolt.Tx, old *snapshot) error {
-	if err := s.putPeople(tx, old); err != nil {
-		return err
-	}
+// putRest writes everything but the people, as far as it is different from old, what the
+// file holds.
+func (s *snapshot) putRest(tx *bolt.Tx, old *snapshot) error {
 	if old == nil || !slices.EqualFunc(old.former, s.former, person.equal) {
 		if err := putFormer(tx, s.former); err != nil {
 			return err
 		}
 	}
 	if err := s.known.put(tx, old); err != nil {
+		return err
+	}
+	if err := putNotes(tx, s.notes); err != nil {
 		return err
 	}
 	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
@@ -791,6 +822,7 @@ func difference(old, new *snapshot) Diff {
 	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}, Columns: map[string][]string{}}
 	i, j := 0, 0
 	for i < len(old.people) || j < len(new.people) {
+		yield(j)
 		switch {
 		case j == len(new.people) || i < len(old.people) && old.people[i].Number < new.people[j].Number:
 			d.Removed = append(d.Removed, old.people[i].Number)

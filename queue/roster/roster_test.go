@@ -125,7 +125,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	wake := r.Changed()
 	d := replace(t, r, row("3", "c"), withPIN(row("1", "a"), "1111"), row("2", "b", "em:0000000001"))
-	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0, map[string][]string{}, nil}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
+	if want := (Diff{[]string{"1", "2", "3"}, []string{}, []string{}, 0, map[string][]string{}, nil, []CardChange{{"em:0000000001", "", "2"}}}); !reflect.DeepEqual(d, want) || r.Generation() != 1 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	select {
@@ -144,7 +144,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 	default:
 	}
 	d = replace(t, r, row("4", "d"), withPIN(row("1", "a"), "2222"), row("2", "b", "em:0000000002"))
-	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0, map[string][]string{"1": {"pin"}, "2": {"badges"}}, nil}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
+	if want := (Diff{[]string{"4"}, []string{"1", "2"}, []string{"3"}, 0, map[string][]string{"1": {"pin"}, "2": {"badges"}}, nil, []CardChange{{"em:0000000001", "2", ""}, {"em:0000000002", "", "2"}}}); !reflect.DeepEqual(d, want) || r.Generation() != 2 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
 	if _, ok := r.ByBadge("em:0000000001"); ok {
@@ -315,11 +315,11 @@ func TestDamagedFileIsMovedAwayAndTheClockGoesOn(t *testing.T) {
 	}
 	m, p := golden()
 	for name, damage := range map[string]func(path string){
-		"no length":   func(path string) { write(t, path, nil) },
-		"one byte":    func(path string) { write(t, path, []byte{0}) },
-		"text":        func(path string) { write(t, path, bytes.Repeat([]byte("roster\n"), 5000)) },
-		"zeros":       func(path string) { write(t, path, make([]byte, len(good))) },
-		"cut in half": func(path string) { write(t, path, good[:len(good)/2&^4095]) },
+		"no length": func(path string) { write(t, path, nil) },
+		"one byte":  func(path string) { write(t, path, []byte{0}) },
+		"text":      func(path string) { write(t, path, bytes.Repeat([]byte("roster\n"), 5000)) },
+		"zeros":     func(path string) { write(t, path, make([]byte, len(good))) },
+		"cut off":   func(path string) { write(t, path, good[:len(good)/4&^4095]) },
 		"badge byte": func(path string) {
 			write(t, path, bytes.Replace(good, []byte("em:0000000100"), []byte("em:0000000101"), 1))
 		},
@@ -712,7 +712,7 @@ func TestAPreviewSaysWhatAnImportWouldDoAndDoesNothing(t *testing.T) {
 	rows := []Row{row("1", "a", "em:0000000009"), row("3", "c")}
 	rows[0].Language = "en"
 	d, err := r.Preview(rows)
-	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"badges", "language"}}, nil}
+	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"badges", "language"}}, nil, []CardChange{{"em:0000000001", "1", ""}, {"em:0000000009", "", "1"}}}
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Errorf("%+v, %v", d, err)
 	}

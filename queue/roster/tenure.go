@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime"
 	"slices"
 	"sort"
 	"time"
@@ -181,7 +182,8 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	}
 	origins := make([]origin, 0, len(latest))
 	listed := newIndex(r.cards, 0) // cards that a file gives to somebody; made where anybody has one of ours
-	for _, row := range latest {
+	for i, row := range latest {
+		yield(i)
 		row.From, row.To = row.From.UTC(), row.To.UTC()
 		var prev *person
 		if i, has := old.numbers[row.Number]; has {
@@ -234,6 +236,8 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		}
 		if same {
 			p.hands(r.cards, prev, file)
+		} else if !file {
+			p.given = slices.Clone(p.Badges)
 		}
 		people = append(people, p)
 		origins = append(origins, origin{prev, same})
@@ -246,6 +250,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		}
 	}
 	for i := range people {
+		yield(i)
 		p, o := &people[i], origins[i]
 		if file && o.same {
 			for _, b := range o.prev.given {
@@ -278,7 +283,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	if err != nil {
 		return nil, Diff{}, err
 	}
-	s.former = old.former
+	s.former, s.notes = old.former, old.notes
 	if len(former) > 0 {
 		s.former = mergeFormer(old.former, former)
 	}
@@ -289,6 +294,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	d := difference(old, s)
 	d.Passed = passed
 	slices.Sort(d.Passed)
+	d.Cards = s.cardsOf(old, passed)
 	for _, row := range earlier { // what is told of the past only
 		n := row.Number
 		if !slices.EqualFunc(old.formerOf(n), s.formerOf(n), person.equal) && !slices.Contains(d.Added, n) && d.Columns[n] == nil {
@@ -450,33 +456,71 @@ func mergeFormer(old []person, changed map[string][]person) []person {
 // fewChanges is how many people are written one by one, and not the whole roster anew.
 const fewChanges = 500
 
-func (s *snapshot) putPeople(tx *bolt.Tx, old *snapshot) error {
-	if old != nil {
-		put, gone := s.differs(old)
-		if len(put)+len(gone) <= fewChanges {
-			b := tx.Bucket(peopleBucket)
-			for _, number := range gone {
-				if err := b.Delete([]byte(number)); err != nil {
-					return err
-				}
+// batch is how many people are written by one transaction of a new file.
+const batch = 250
+
+// write puts everything into a file that is empty, in small transactions, and rests after
+// each: the file is nobody's yet, and a tap's own commit must find medium and processor
+// free. The caller has switched the syncs of each transaction off.
+func (s *snapshot) write(db *bolt.DB) error {
+	for from := 0; from == 0 || from < len(s.people); from += batch {
+		err := db.Update(func(tx *bolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists(peopleBucket)
+			if err != nil {
+				return err
 			}
-			for _, p := range put {
+			b.FillPercent = 1 // the keys come sorted
+			for _, p := range s.people[from:min(from+batch, len(s.people))] {
 				if err := p.put(b, []byte(p.Number)); err != nil {
 					return err
 				}
 			}
 			return nil
+		})
+		if err == nil {
+			err = syncAndRest(db)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if err := tx.DeleteBucket(peopleBucket); err != nil {
-		return err
+	return db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(metaBucket); err != nil {
+			return err
+		}
+		return s.putRest(tx, nil)
+	})
+}
+
+// restMost is the longest rest between two pieces of a new file: twenty thousand people
+// are eighty pieces.
+const restMost = 15 * time.Millisecond
+
+// syncAndRest brings a piece to the medium, and leaves that alone for as long.
+func syncAndRest(db *bolt.DB) error {
+	began := time.Now()
+	err := db.Sync()
+	time.Sleep(min(time.Since(began), restMost))
+	return err
+}
+
+// yield lets whoever waits have the processor, now and then: somebody at the door comes
+// before a file. The scheduler by itself lets them wait for 10 ms.
+func yield(i int) {
+	if i%32 == 0 {
+		runtime.Gosched()
 	}
-	b, err := tx.CreateBucket(peopleBucket)
-	if err != nil {
-		return err
+}
+
+// putFew writes the people that are different from what the file holds.
+func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
+	b := tx.Bucket(peopleBucket)
+	for _, number := range gone {
+		if err := b.Delete([]byte(number)); err != nil {
+			return err
+		}
 	}
-	b.FillPercent = 1 // the keys come sorted
-	for _, p := range s.people {
+	for _, p := range put {
 		if err := p.put(b, []byte(p.Number)); err != nil {
 			return err
 		}
@@ -488,6 +532,7 @@ func (s *snapshot) putPeople(tx *bolt.Tx, old *snapshot) error {
 // s has not.
 func (s *snapshot) differs(old *snapshot) (put []*person, gone []string) {
 	for i := range s.people {
+		yield(i)
 		p := &s.people[i]
 		if j, ok := old.numbers[p.Number]; !ok || !p.equal(old.people[j]) {
 			put = append(put, p)
@@ -534,8 +579,8 @@ func putFormer(tx *bolt.Tx, former []person) error {
 // medium's.
 //
 // A file that still has the person brings the person back.
-func (r *Roster) Forget(number string, at time.Time) (punch.Employee, error) {
-	was, err := r.forget(number, at)
+func (r *Roster) Forget(number string, at time.Time, by string) (punch.Employee, error) {
+	was, err := r.forget(number, at, by)
 	if err == nil {
 		err = r.rewrite()
 	}
@@ -545,7 +590,7 @@ func (r *Roster) Forget(number string, at time.Time) (punch.Employee, error) {
 	return was, nil
 }
 
-func (r *Roster) forget(number string, at time.Time) (punch.Employee, error) {
+func (r *Roster) forget(number string, at time.Time, by string) (punch.Employee, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	if r.db.IsReadOnly() {
@@ -576,5 +621,6 @@ func (r *Roster) forget(number string, at time.Time) (punch.Employee, error) {
 	next := *s
 	next.meta.Generation = old.meta.Generation + 1
 	next.former = mergeFormer(s.former, map[string][]person{number: changed})
+	next.note("", number, punch.Audit{Act: punch.ActForget}, by)
 	return was, r.keep(&next)
 }

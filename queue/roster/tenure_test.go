@@ -271,27 +271,27 @@ func TestCardIsGivenMovedAndTaken(t *testing.T) {
 	h := newHouse(t, Cards{Same: []Rule{Last4}})
 	h.at("2026-01-05", "1,a,em:000000000A,,,", "2,b,,,,")
 	h.now = day("2026-02-02")
-	if from, _, err := h.Give("dec:0000000010", "2", false); from != "1" || !errors.Is(err, ErrTaken) {
+	if from, _, err := h.Give("dec:0000000010", "2", false, "t"); from != "1" || !errors.Is(err, ErrTaken) {
 		t.Errorf("taken from %q: %v", from, err)
 	}
-	if from, changed, err := h.Give("dec:0000000010", "2", true); from != "1" || !changed || err != nil {
+	if from, changed, err := h.Give("dec:0000000010", "2", true, "t"); from != "1" || !changed || err != nil {
 		t.Errorf("moved from %q: %v %v", from, changed, err)
 	}
 	h.again()
 	if e, _ := h.ByBadge(cardA); e.Number != "2" {
 		t.Errorf("it is %s's", e.Number)
 	}
-	if _, changed, err := h.Give("dec:0000000010", "2", false); changed || err != nil {
+	if _, changed, err := h.Give("dec:0000000010", "2", false, "t"); changed || err != nil {
 		t.Errorf("again: %v %v", changed, err)
 	}
-	if _, _, err := h.Give(cardB, "9", false); !errors.Is(err, ErrNobody) {
+	if _, _, err := h.Give(cardB, "9", false, "t"); !errors.Is(err, ErrNobody) {
 		t.Errorf("to nobody: %v", err)
 	}
 	h.want("before it was moved", h.tapped(cardA, "2026-01-20"), "nobody")
-	if from, err := h.Take(cardA, false); from != "2" || err != nil {
+	if from, err := h.Take(cardA, false, "t"); from != "2" || err != nil {
 		t.Errorf("taken from %q: %v", from, err)
 	}
-	if _, err := h.Take(cardA, false); !errors.Is(err, ErrNobody) {
+	if _, err := h.Take(cardA, false, "t"); !errors.Is(err, ErrNobody) {
 		t.Errorf("taken twice: %v", err)
 	}
 }
@@ -300,10 +300,10 @@ func TestCardThatWasNeverTheirsIsTheNextOnesFromTheFirstMorning(t *testing.T) {
 	h := newHouse(t, Cards{})
 	h.at("2026-01-05", "1,wrong,em:000000000A,,,", "2,right,,,,")
 	h.now = day("2026-01-06")
-	if from, err := h.Take(cardA, true); from != "1" || err != nil {
+	if from, err := h.Take(cardA, true, "t"); from != "1" || err != nil {
 		t.Fatal(from, err)
 	}
-	if _, _, err := h.Give(cardA, "2", false); err != nil {
+	if _, _, err := h.Give(cardA, "2", false, "t"); err != nil {
 		t.Fatal(err)
 	}
 	h.again()
@@ -313,10 +313,10 @@ func TestCardThatWasNeverTheirsIsTheNextOnesFromTheFirstMorning(t *testing.T) {
 func TestBlockedCardIsRefusedInEveryReadingAndWhateverAnImportSays(t *testing.T) {
 	h := newHouse(t, Cards{Same: []Rule{Last4, Last3}})
 	h.at("2026-01-05", "1,a,em:0012345678,,,")
-	if changed, err := h.Block("dec:0305419896"); !changed || err != nil { // what is printed on it
+	if changed, err := h.Block("dec:0305419896", "t"); !changed || err != nil { // what is printed on it
 		t.Fatal(changed, err)
 	}
-	if changed, err := h.Block("em:0012345678"); changed || err != nil {
+	if changed, err := h.Block("em:0012345678", "t"); changed || err != nil {
 		t.Errorf("again: %v %v", changed, err)
 	}
 	h.at("2026-01-12", "1,a,em:0012345678,,,", "2,b,em:0012345679,,,")
@@ -328,10 +328,10 @@ func TestBlockedCardIsRefusedInEveryReadingAndWhateverAnImportSays(t *testing.T)
 	if h.Blocked("em:0012345679") {
 		t.Error("another card is refused")
 	}
-	if _, _, err := h.Give("em:0012345678", "2", true); !errors.Is(err, ErrBlocked) {
+	if _, _, err := h.Give("em:0012345678", "2", true, "t"); !errors.Is(err, ErrBlocked) {
 		t.Errorf("a blocked card is given: %v", err)
 	}
-	if changed, err := h.Unblock("em:0012345678"); !changed || err != nil || h.Blocked("em:0012345678") {
+	if changed, err := h.Unblock("em:0012345678", "t"); !changed || err != nil || h.Blocked("em:0012345678") {
 		t.Errorf("found again: %v %v", changed, err)
 	}
 }
@@ -339,23 +339,23 @@ func TestBlockedCardIsRefusedInEveryReadingAndWhateverAnImportSays(t *testing.T)
 func TestMasterCardHasAPINAndIsNobodys(t *testing.T) {
 	h := newHouse(t, Cards{})
 	h.at("2026-01-05", "1,a,em:000000000A,,,")
-	if err := h.SetMaster(cardA, "4711"); !errors.Is(err, ErrTaken) {
+	if err := h.SetMaster(cardA, "4711", "t"); !errors.Is(err, ErrTaken) {
 		t.Errorf("somebody's own card: %v", err)
 	}
-	if err := h.SetMaster(cardB, "47"); err == nil {
+	if err := h.SetMaster(cardB, "47", "t"); err == nil {
 		t.Error("a PIN of two digits")
 	}
-	if err := h.SetMaster(cardB, "4711"); err != nil {
+	if err := h.SetMaster(cardB, "4711", "t"); err != nil {
 		t.Fatal(err)
 	}
 	h.again()
 	if !h.Master(cardB) || h.Master(cardA) || !h.CheckMaster(cardB, "4711") || h.CheckMaster(cardB, "4712") || h.CheckMaster(cardA, "4711") || h.CheckMaster(cardB, "") {
 		t.Error("the PIN of the master card does not decide")
 	}
-	if _, _, err := h.Give(cardB, "1", true); !errors.Is(err, ErrMaster) {
+	if _, _, err := h.Give(cardB, "1", true, "t"); !errors.Is(err, ErrMaster) {
 		t.Errorf("it was given to somebody: %v", err)
 	}
-	if err := h.SetMaster(cardB, ""); err != nil || h.Master(cardB) || h.CheckMaster(cardB, "4711") {
+	if err := h.SetMaster(cardB, "", "t"); err != nil || h.Master(cardB) || h.CheckMaster(cardB, "4711") {
 		t.Errorf("it opens for ever: %v", err)
 	}
 }
@@ -404,7 +404,7 @@ func TestWhatWasDoneToACardHereOutlivesTheNextFile(t *testing.T) {
 		b  punch.Badge
 		to string
 	}{{cardA, "2"}, {cardB, "3"}} {
-		if _, _, err := h.Give(given.b, given.to, true); err != nil {
+		if _, _, err := h.Give(given.b, given.to, true, "t"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -426,7 +426,7 @@ func TestWhatWasDoneToACardHereOutlivesTheNextFile(t *testing.T) {
 	h.want("HR has given it back", whose(), "1 3")
 	h.at("2026-02-09", "1,a,em:000000000B,,,", "2,b,,,,", "3,c,,,,")
 	h.want("HR has given another's card to somebody", whose(), " 1")
-	if _, err := h.Take(cardB, false); err != nil {
+	if _, err := h.Take(cardB, false, "t"); err != nil {
 		t.Fatal(err)
 	}
 	h.at("2026-02-16", "1,a,em:000000000B,,,", "2,b,,,,", "3,c,,,,")
@@ -437,7 +437,7 @@ func TestWhoIsForgottenLeavesANumberAndItsTimeAndNoByteMore(t *testing.T) {
 	h := newHouse(t, Cards{})
 	h.at("2026-01-05", "0042,Forgetful-Name,em:00DEADBEEF,s-forgetful,,", "1,x,,,,")
 	h.now = day("2026-03-02")
-	was, err := h.Forget("0042", time.Time{})
+	was, err := h.Forget("0042", time.Time{}, "t")
 	if err != nil || was.Name != "Forgetful-Name" {
 		t.Fatal(was.Number, err)
 	}
@@ -457,11 +457,11 @@ func TestWhoIsForgottenLeavesANumberAndItsTimeAndNoByteMore(t *testing.T) {
 	h.at("2026-04-06", "0042,Somebody New,em:000000000B,,,", "1,x,,,,")
 	h.want("the punches of January", h.who("0042", "2026-01-20"), "")
 	h.want("those of May", h.who("0042", "2026-05-01"), "Somebody New")
-	if _, err := h.Forget("0042", day("2026-01-20")); err != nil { // again, and not the next one
+	if _, err := h.Forget("0042", day("2026-01-20"), "t"); err != nil { // again, and not the next one
 		t.Error(err)
 	}
 	h.want("those of May", h.who("0042", "2026-05-01"), "Somebody New")
-	if _, err := h.Forget("9", time.Time{}); !errors.Is(err, ErrNobody) {
+	if _, err := h.Forget("9", time.Time{}, "t"); !errors.Is(err, ErrNobody) {
 		t.Errorf("nobody: %v", err)
 	}
 }

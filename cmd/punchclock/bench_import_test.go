@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"punchclock/device/devicetest"
+)
+
+// twoRosters writes two files of 20,000 people of whom 2,000 have another name in the
+// one than in the other, 100 another card, and 100 are in one of them only.
+func twoRosters(h *house, n int) [2]string {
+	var out [2]string
+	for v := range out {
+		b := bytes.NewBufferString("employee_no,name,badges,feishu_id\n")
+		for i, p := range people(n) {
+			name := p.name
+			if i%10 == 9 {
+				name += [2]string{"甲", "乙"}[v]
+			}
+			if i%200 == 150 {
+				p.card[0] = byte(0x10 + v)
+			}
+			if i%200 != 50+v {
+				fmt.Fprintf(b, "%s,%s,%s,u%d\n", p.number, name, p.badge(), i)
+			}
+		}
+		out[v] = h.write(fmt.Sprintf("people-%d.csv", v), b.String())
+	}
+	return out
+}
+
+// BenchmarkTapsDuringAnImport measures what a person waits for while HR imports 20,000
+// people again and again, and every import changes some: by the verb, and by the file that
+// the clock looks after itself. Blocks of taps with nobody importing take turns with them,
+// so that a busy machine slows all. rss is what the clock's process takes at most.
+func BenchmarkTapsDuringAnImport(b *testing.B) {
+	h := newHouse(b, settings{people: 20_000, window: "0s"})
+	files := twoRosters(h, 20_000)
+	source := filepath.Join(h.dir, "hr.csv")
+	put := func(v int) {
+		data, err := os.ReadFile(files[v%2])
+		if err == nil {
+			err = os.WriteFile(source+".new", data, 0o600)
+		}
+		old := time.Now().Add(-time.Minute) // it has lain there long enough to be whole
+		if err == nil {
+			err = os.Chtimes(source+".new", old, old)
+		}
+		if err == nil {
+			err = os.Rename(source+".new", source)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	put(0)
+	config, err := os.ReadFile(h.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.write("punchclock.toml", string(config)+fmt.Sprintf("[roster]\nsource = %q\nevery = \"24h\"\n", source))
+	h.start()
+	pid := h.cmd.Process.Pid
+	verbs, looks, imports := 0, 0, 0
+	count := func(out string, code int) {
+		if code != 0 {
+			b.Errorf("import: %d\n%s", code, out)
+		}
+		if strings.Contains(out, "100 added, 2100 changed, 100 removed") { // not what the other way has brought just now
+			imports++
+		}
+	}
+	verb := func() {
+		verbs++
+		count(h.run("roster", "import", "--config", h.config, files[verbs%2]))
+	}
+	look := func() {
+		looks++
+		put(looks)
+		count(h.run("roster", "refresh", "--config", h.config))
+	}
+	n, torn := 0, 0
+	block := func(work func()) (taps []time.Duration) {
+		var stop atomic.Bool
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for work != nil && !stop.Load() {
+				work()
+			}
+		}()
+		for range 100 {
+			for n++; n%10 == 9 || n%200 == 150 || n%200 == 50 || n%200 == 51; n++ {
+			}
+			p := h.people[n%len(h.people)]
+			frame := devicetest.RDM6300(p.card)
+			h.send(frame[:len(frame)-1])
+			time.Sleep(2 * time.Millisecond)
+			begin := time.Now()
+			h.send(frame[len(frame)-1:])
+			r := h.answer()
+			switch {
+			case r.Outcome == "misread": // this process slept within the frame: no tap at all
+				torn++
+				continue
+			case r.Employee != p.number:
+				b.Fatalf("a tap of %s was taken for %+v", p.number, r)
+			}
+			taps = append(taps, r.at.Sub(begin))
+		}
+		stop.Store(true)
+		<-done
+		return taps
+	}
+	verb()
+	time.Sleep(3 * time.Second)
+	before := procStatus(b, pid, "VmRSS")
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
+		b.Fatal(err) // the peak begins anew
+	}
+	var idle, byVerb, bySource []time.Duration
+	for range b.N {
+		for range 10 {
+			idle = append(idle, block(nil)...)
+			byVerb = append(byVerb, block(verb)...)
+			bySource = append(bySource, block(look)...)
+		}
+	}
+	report(b, "idle", idle)
+	report(b, "verb", byVerb)
+	report(b, "source", bySource)
+	b.ReportMetric(float64(before), "rss-before-kB")
+	b.ReportMetric(float64(procStatus(b, pid, "VmHWM")), "rss-peak-kB")
+	b.ReportMetric(float64(imports), "imports")
+	b.ReportMetric(float64(torn), "torn-frames")
+	b.ReportMetric(0, "ns/op")
+	h.stop()
+}
