@@ -19,7 +19,7 @@ PKGS     ?= ./...
 # What a stripped binary for a board may weigh, in bytes: 16 MiB.
 MOST     := 16777216
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base image image-twice bundle test-image test-update image-deps
+.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base debian-arm image image-twice bundle test-image test-update image-deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -172,18 +172,28 @@ repo: ## a signed apt repository of bin/deb, in bin/repo: make repo KEY=secret-k
 	@KEY='$(KEY)' URL='$(URL)' systemd/deb/repo
 
 test-deb: debian-base ## packages built twice, installed, upgraded, updated, downgraded and purged in a Debian of its own, as root. FORM=short: in a minute
-	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 60m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
+	@[ $(FORM) != full ] || $(MAKE) --no-print-directory debian-arm || echo "NOT RUN: installing the package for ARM, because a Debian for it could not be made, see above"
+	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_ARM_BASE=$(POWER_CACHE)/debian-arm64.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 60m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
 
 # A small Debian to install packages in, which test-deb unpacks and throws away.
 debian-base: deps
 	@set -e; [ "$$(id -u)" = 0 ] || { echo "making a Debian and installing packages in it takes root"; exit 1; }; \
-	[ ! -e $(POWER_CACHE)/debian.tar ] || exit 0; \
+	! tar tf $(POWER_CACHE)/debian.tar 2>/dev/null | grep -q /omprog.so || exit 0; : an older one lacks rsyslog; \
 	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the packages are tested on amd64, and this machine is another"; exit 1; }; \
 	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
 	echo "fetching Debian's packages into $(POWER_CACHE)/debian.tar"; \
-	mmdebstrap --quiet --variant=apt --include=systemd-sysv,ca-certificates,init-system-helpers,procps \
+	mmdebstrap --quiet --variant=apt --include=systemd-sysv,ca-certificates,init-system-helpers,procps,rsyslog,rsyslog-relp \
 	  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' trixie $$t/debian.tar; \
-	mv -n $$t/debian.tar $(POWER_CACHE)/
+	mv $$t/debian.tar $(POWER_CACHE)/
+
+# The same for 64-bit ARM, unpacked and no more: nothing of it can run here by itself.
+debian-arm: deps
+	@set -e; [ ! -e $(POWER_CACHE)/debian-arm64.tar ] || exit 0; \
+	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
+	echo "fetching Debian's packages for ARM into $(POWER_CACHE)/debian-arm64.tar"; \
+	mmdebstrap --quiet --arch=arm64 --variant=extract --include=$(ARM_PACKAGES) trixie $$t/debian-arm64.tar; \
+	mv $$t/debian-arm64.tar $(POWER_CACHE)/
+ARM_PACKAGES := dpkg,dash,bash,coreutils,diffutils,findutils,grep,sed,tar,gzip,perl-base,libc-bin,base-files,base-passwd,debconf,systemd,ca-certificates,init-system-helpers,procps
 
 # The card of a Raspberry Pi, from Debian's packages for it and our program; the same
 # commit gives the same image. Debian's part is fetched once and kept in the cache.

@@ -264,6 +264,13 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 			t.Errorf("%d and %d files", len(made), len(again))
 		}
 	})
+	t.Run("the packages hold what they should, for their architecture", func(t *testing.T) { testArchitectures(t, here, arch) })
+	t.Run("the package for ARM is installed, runs and is purged there", func(t *testing.T) {
+		if !full {
+			t.Skip("takes a Debian for ARM: make test-deb FORM=full")
+		}
+		testARM(t, filepath.Join(here, "bin/deb/punchclock_"+firstVersion+"_arm64.deb"))
+	})
 	deb := func(v string) string { return filepath.Join(here, "bin/deb/punchclock_"+v+"_amd64.deb") }
 	one := deb(firstVersion)
 	two := repack(t, one, deb("1.1.0"), version("1.1.0")+`; echo "# a new line" >>etc/punchclock/punchclock.toml.example`)
@@ -398,6 +405,14 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 			t.Skip("boots a machine: make test-deb FORM=full")
 		}
 		testRunning(t, newChroot(t, base), one, two)
+	})
+	t.Run("months of a machine: an update on trial, a collector that is away, a corrected secret", func(t *testing.T) {
+		if !full {
+			t.Skip("takes the ten minutes of a trial: make test-deb FORM=full")
+		}
+		const newer = "1.1.0"
+		sh(t, here, []string{"DEB_VERSION=" + newer, "SOURCE_DATE_EPOCH=1767225600"}, "systemd/deb/build", "amd64")
+		testMonths(t, newChroot(t, base), here, one, deb(newer))
 	})
 	t.Run("a purge of a clock that owes nothing leaves nothing", func(t *testing.T) {
 		c := c.of(t)

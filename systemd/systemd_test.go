@@ -120,6 +120,23 @@ func TestUnitKeepsThePromise(t *testing.T) {
 	}
 }
 
+// What rsyslog under the unit of the logs hangs on: without either it runs, and sends
+// nothing. make test-deb FORM=full sees it send.
+func TestUnitOfTheLogsLetsThemOut(t *testing.T) {
+	b, err := fs.ReadFile(Files(), "punchclock-logs.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, why := range map[string]string{
+		"ExecCondition=/usr/bin/env CREDENTIALS_DIRECTORY=%d /usr/local/bin/punchclock logs config ": "the key is not found",
+		"\nSystemCallFilter=sched_setscheduler\n":                                                    "rsyslog starts none of its threads",
+	} {
+		if !strings.Contains(string(b), line) {
+			t.Errorf("the unit lacks %s: %s", strings.TrimSpace(line), why)
+		}
+	}
+}
+
 func TestSysusersMakesTheUserAndEveryGroupOfTheUnit(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {

@@ -92,11 +92,13 @@ func (e *earwig) repeat(n int) {
 // makes it speak, and with far sides that repeat what they were sent.
 func TestNoSecretAndNoTokenIsAnywhereToBeRead(t *testing.T) {
 	si := sandbox.NewSignin(sandbox.SigninConfig{UserID: "svc", Password: "canary-password", AcceptAny: true})
-	signin := &earwig{far: si, seen: map[string]string{"canary-password": "the password", "canary-old-one": "an old secret", "bob:canary-proxy": "the proxy's login", "canary-proxy": "the proxy's password"}}
+	signin := &earwig{far: si, seen: map[string]string{"canary-password": "the password", "canary-old-one": "an old secret", "bob:canary-proxy": "the proxy's login", "canary-proxy": "the proxy's password", "canary-logs-key": "the key of the logs"}}
 	far := httptest.NewServer(signin)
 	defer far.Close()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusProxyAuthRequired) }))
 	defer proxy.Close()
+	ca := newAuthority(t)
+	ca.sign("clock", []string{"test-door"})
 	h := newHouse(t, settings{people: 12, window: "0s", extra: fmt.Sprintf(`[[destination]]
 name = "signin"
 driver = "signin"
@@ -111,7 +113,13 @@ app_id = "cli_x"
 app_secret_file = "feishu-secret"
 proxy = %q
 proxy_login_file = "proxy-login"
-`, far.URL, proxy.URL)})
+[logs]
+server = "127.0.0.1:9"
+ca = %q
+cert = %q
+key = "logs-key.pem"
+`, far.URL, proxy.URL, ca.file("ca.pem"), ca.file("clock.pem"))})
+	h.write("logs-key.pem", "-----BEGIN PRIVATE KEY-----\ncanary-logs-key\n")
 	clouds := &earwig{seen: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.Handle("/104/", http.StripPrefix("/104", h.tc))
@@ -236,7 +244,7 @@ proxy_login_file = "proxy-login"
 		personal("/proc/"+name, string(b))
 	}
 	for _, verb := range [][]string{{"status"}, {"status", "--json"}, {"queue", "ls"}, {"queue", "ls", "--format", "csv"}, {"queue", "ls", "--json"}, {"punches", "export"},
-		{"reconcile", "--json"}, {"config", "show"}, {"config", "check"}, {"verify"}} {
+		{"reconcile", "--json"}, {"logs", "config"}, {"logs", "events"}, {"update", "status"}, {"version", "--json"}, {"config", "show"}, {"config", "check"}, {"verify"}} {
 		out, _ := h.run(append(verb, "--config", h.config)...)
 		look("punchclock "+strings.Join(verb, " "), out)
 	}
