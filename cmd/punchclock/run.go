@@ -271,7 +271,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	})
 	inner.Go(func() error { return h.kiosk.Run(talk, taps) })
 
-	if err := h.outbox.Writable(ctx); err != nil {
+	if err := h.outbox.Writable(ctx); err != nil && ctx.Err() == nil {
 		log.Error("no punch can be stored now", "err", err)
 	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=taking punches"); err != nil {

@@ -3,14 +3,16 @@ package main
 import (
 	"bufio"
 	"encoding/base64"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
-
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,7 +71,7 @@ func (a *archive) serveVerify(w http.ResponseWriter, r *http.Request) {
 
 func verifyCommand(t *tool) *cobra.Command {
 	return t.reporting(&cobra.Command{
-		Use: "verify [FILE]", Short: "Walk the hash chain of the outbox, or of an export in JSON lines (- for stdin)", Args: cobra.MaximumNArgs(1),
+		Use: "verify [FILE]", Short: "Walk the hash chain of the outbox, or of an export in JSON lines or CSV (- for stdin)", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var rep verifyReport
 			if len(args) == 1 {
@@ -140,43 +142,108 @@ func verifyCommand(t *tool) *cobra.Command {
 	})
 }
 
-// verifyExport walks the chain of an export in JSON lines: every record must be
-// whole, follow the one before it, and say the same as the fields beside it.
+// verifyExport walks the chain of an export: every record must be whole, follow the one
+// before it, and say the same as the fields beside it.
 func verifyExport(r io.Reader, progress func(uint64)) (queue.Chain, error) {
-	lines := bufio.NewReaderSize(r, 64<<10)
+	in := bufio.NewReaderSize(r, 64<<10)
+	next := jsonRows(in)
+	head, _ := in.Peek(len("\uFEFFid,"))
+	table := strings.HasPrefix(strings.TrimPrefix(string(head), "\uFEFF"), "id,")
+	if table {
+		next = csvRows(in)
+	}
 	var c queue.Chain
-	for n := 1; ; n++ {
-		line, err := lines.ReadBytes('\n')
-		if err == io.EOF && len(strings.TrimSpace(string(line))) == 0 {
+	for n := uint64(1); ; n++ {
+		row, line, err := next()
+		if err == io.EOF {
 			if n == 1 {
 				return c, errors.New("the file is empty")
 			}
 			return c, nil
 		}
-		if err != nil && err != io.EOF {
+		if err != nil {
 			return c, err
 		}
-		var row exportRow
-		if err := json.Unmarshal(line, &row); err != nil {
-			return c, fmt.Errorf("line %d is not one of an export: %w", n, err)
-		}
 		if row.Record == "" || row.Device == "" {
-			return c, fmt.Errorf("line %d holds no stored record; export with --format jsonl", n)
+			return c, fmt.Errorf("line %d holds no stored record; export it anew with: punchclock punches export", line)
 		}
 		record, err := base64.StdEncoding.DecodeString(row.Record)
 		if err != nil {
-			return c, fmt.Errorf("line %d: the stored record is not base64: %w", n, err)
+			return c, fmt.Errorf("line %d: the stored record is not base64: %w", line, err)
 		}
 		if c.Device == "" {
 			c.Device = row.Device
 		}
 		p, ok := c.Add(row.Seq, record)
 		if ok {
+			if table { // which has no columns for them
+				raw := rowOf(queue.Entry{Punch: p}, c.Device, time.UTC)
+				row.Raw, row.RawBits = raw.Raw, raw.RawBits
+			}
 			if what := differs(row, p, c.Device); what != "" {
 				c.Problems = append(c.Problems, queue.Problem{Seq: row.Seq, ID: string(p.ID), What: what + " is not what was written"})
 			}
 		}
-		progress(uint64(n))
+		progress(n)
+	}
+}
+
+// jsonRows reads an export in JSON lines. What it returns hands out the next row and the
+// number of its line, at last io.EOF.
+func jsonRows(lines *bufio.Reader) func() (exportRow, int, error) {
+	n := 0
+	return func() (row exportRow, _ int, err error) {
+		n++
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF && len(strings.TrimSpace(string(line))) == 0 || err != nil && err != io.EOF {
+			return row, n, err
+		}
+		if err := json.Unmarshal(line, &row); err != nil {
+			return row, n, fmt.Errorf("line %d is not one of an export: %w", n, err)
+		}
+		return row, n, nil
+	}
+}
+
+// csvRows reads an export in CSV, as jsonRows does. Columns that the record does not
+// speak of are passed over.
+func csvRows(lines *bufio.Reader) func() (exportRow, int, error) {
+	r := csv.NewReader(lines)
+	r.ReuseRecord = true
+	var at map[string]int
+	return func() (row exportRow, line int, err error) {
+		rec, err := r.Read()
+		if err == nil && at == nil {
+			at = map[string]int{}
+			for i, name := range rec {
+				at[strings.TrimPrefix(name, "\uFEFF")] = i
+			}
+			for _, name := range append(slices.Clone(csvColumns), "record") {
+				if _, ok := at[name]; !ok {
+					return row, 1, fmt.Errorf("line 1 has no column %s; export it anew with: punchclock punches export", name)
+				}
+			}
+			rec, err = r.Read()
+		}
+		if err == io.EOF {
+			return row, 0, err
+		} else if err != nil {
+			return row, 0, fmt.Errorf("not an export: %w", err)
+		}
+		line, _ = r.FieldPos(0)
+		text := func(name string) string { return rec[at[name]] }
+		number := func(name string) int64 {
+			v, bad := strconv.ParseInt(text(name), 10, 64)
+			if bad != nil && err == nil {
+				err = fmt.Errorf("line %d: %s is not a whole number", line, name)
+			}
+			return v
+		}
+		row = exportRow{ID: text("id"), Seq: uint64(number("seq")), Device: text("device"), Kind: text("kind"), Badge: text("badge"), Employee: text("employee_no"),
+			Reader: text("reader"), Outcome: text("outcome"), Time: text("time"), TimeMS: number("time_ms"), BootID: text("boot_id"), UptimeMS: number("uptime_ms"),
+			PrevHash: text("prev_hash"), Hash: text("hash"), Record: text("record")}
+		row.Clock.State, row.Clock.ErrorBoundMS = text("clock_state"), number("clock_error_bound_ms")
+		return row, line, err
 	}
 }
 

@@ -172,3 +172,42 @@ func TestAnExportInCSVHoldsTheFarSidesWords(t *testing.T) {
 		t.Errorf("%q", rows)
 	}
 }
+
+func TestAnExportInCSVCanBeVerified(t *testing.T) {
+	h := newHouse(t, settings{})
+	h.start()
+	var punches []result
+	for _, p := range h.people {
+		punches = append(punches, h.tap(p))
+	}
+	h.stop()
+	file := filepath.Join(h.dir, "export.csv")
+	if out, code := h.run("punches", "export", "--format", "csv", "--output", file, "--config", h.config); code != 0 {
+		t.Fatalf("%d %s", code, out)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(whole), "\n") // a header, three punches, nothing
+	second := punches[1].PunchID
+	for _, tt := range []struct {
+		name, text string
+		code       int
+		says       string
+	}{
+		{"as written", string(whole), 0, "3 records"},
+		{"without the mark", strings.TrimPrefix(string(whole), "\uFEFF"), 0, "3 records"},
+		{"somebody else's", lines[0] + lines[1] + strings.Replace(lines[2], ",000002,", ",000003,", 1) + lines[3], 1, second + ": employee_no"},
+		{"one hour later", lines[0] + lines[1] + strings.Replace(lines[2], "+08:00", "+07:00", 1) + lines[3], 1, second + ": time"},
+		{"one is missing", lines[0] + lines[1] + lines[3], 1, punches[2].PunchID},
+		{"a number is none", lines[0] + strings.Replace(lines[1], ",1,", ",one,", 1) + lines[2], 3, "line 2: seq"},
+		{"a column is missing", strings.Replace(lines[0], ",hash", ",hush", 1) + lines[1], 3, "no column hash"},
+		{"cut in the middle", lines[0] + lines[1] + lines[2][:90] + "\n", 3, "not an export"},
+		{"nobody's", lines[0], 3, "empty"},
+	} {
+		if out, code := h.run("verify", h.write("try.csv", tt.text)); code != tt.code || !strings.Contains(out, tt.says) {
+			t.Errorf("%s: %d\n%s", tt.name, code, out)
+		}
+	}
+}
