@@ -119,6 +119,7 @@ func (p *polled) send(frame []byte) error { return p.wire.write(frame) }
 func (p *polled) receive(ctx context.Context, wait time.Duration) (frame, error) {
 	began := time.Now()
 	deadline := began.Add(wait)
+	stuck := false // the line said so, and the chip did not: it is wired to something else
 	for ctx.Err() == nil {
 		ok, err := p.wire.ready()
 		if err != nil {
@@ -135,9 +136,11 @@ func (p *polled) receive(ctx context.Context, wait time.Duration) (frame, error)
 		switch {
 		case now.Sub(began) < longAfter:
 			device.Sleep(ctx, min(left, quickPoll))
-		case p.irq != nil:
+		case p.irq != nil && !stuck:
 			p.irq.wait(min(left, slice))
+			stuck = time.Since(now) < quickPoll
 		default:
+			stuck = false
 			device.Sleep(ctx, min(left, slowPoll))
 		}
 	}

@@ -251,6 +251,38 @@ func TestTheChipLooksForCardsAndNobodyElseWakesUp(t *testing.T) {
 	})
 }
 
+// stuck is a line IRQ that is always low: it hangs on the wrong pin, or on ground.
+type stuck struct{}
+
+func (stuck) wait(time.Duration) {}
+func (stuck) close() error       { return nil }
+
+// asked counts how often a chip is asked.
+type asked struct {
+	devicetest.PN532SPI
+	times int
+}
+
+func (a *asked) Tx(w, r []byte) error {
+	a.times++
+	return a.PN532SPI.Tx(w, r)
+}
+
+func TestALineThatIsStuckTakesNoProcessorAndLosesNoTap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := devicetest.NewPN532()
+		line := &asked{PN532SPI: s.SPI()}
+		r := onEachLink(s)["spi"]
+		r.open = func() (link, error) {
+			return &polled{wire: &spiWire{conn: line, closer: func() error { return nil }}, irq: stuck{}}, nil
+		}
+		want(t, devicetest.Play(t, r, s, time.Minute, at(30_000, cards(cardA))), "up", a)
+		if line.times > 60*60 {
+			t.Errorf("asked %d times in a minute", line.times)
+		}
+	})
+}
+
 func TestI2CLeavesTheChipItsPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := devicetest.NewPN532()
