@@ -359,6 +359,11 @@ func (c PN532SPI) Tx(w, r []byte) error {
 	c.look()
 	gone, waiting := c.Gone, len(c.said) > 0 && !c.Hung
 	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.level()
+		c.mu.Unlock()
+	}()
 	for i := range r {
 		r[i] = 0xFF // nobody drives the line
 	}
