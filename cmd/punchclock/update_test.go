@@ -329,6 +329,28 @@ func TestAVersionThatWasInstalledAndNeverStartedGoesBack(t *testing.T) {
 	})
 }
 
+// U-Boot had counted the last try of a version that proved itself; before it was given
+// others the power went, and the one before came up.
+func TestAProvenVersionWhoseTriesWereUpIsInstalledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newUpdateBench()
+		b.slots, b.kept = true, "1.0"
+		dir := t.TempDir()
+		if err := b.gate(dir).save(&updateState{Schema: updateSchema, From: "1.0", To: "1.1"}, phaseProven); err != nil {
+			t.Fatal(err)
+		}
+		b.on()
+		cut, err := powered(func() error { return b.gate(dir).resume(t.Context()) })
+		if !cut || err != nil || b.good != "" || b.installed != "1.1" {
+			t.Fatalf("restarted %v, %v; %q is called good, %q is installed", cut, err, b.good, b.installed)
+		}
+		b.on()
+		if err := b.gate(dir).resume(t.Context()); err != nil || b.good != "1.1" {
+			t.Errorf("%v; %q is good", err, b.good)
+		}
+	})
+}
+
 func TestAnOutboxThatHasLostPunchesGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newUpdateBench()

@@ -86,13 +86,15 @@ func (g *gate) resume(ctx context.Context) error {
 	if st.Phase != "" && st.Boot != g.boot {
 		st.Boots++
 		phase := st.Phase
-		if phase == phaseInstalling || phase == phaseTrial || phase == phaseStarting {
+		if phase != phaseBack {
 			running, err := g.in.Running(ctx)
 			switch {
 			case err != nil:
 				return err
-			case running == st.To: // the machine's start was its start; it is not installed again, over the one to go back to
+			case running == st.To && phase != phaseProven: // the machine's start was its start; it is not installed again, over the one to go back to
 				phase = phaseTrial
+			case running == st.From && phase == phaseProven: // it proved itself in its last try, and the power went before it got others
+				phase = phaseInstalling
 			case running == st.From && phase != phaseInstalling: // a machine with slots goes back on its own where the new one does not start
 				phase, st.Why = phaseBack, fmt.Sprintf("the machine started with %s again: %s did not come up", st.From, st.To)
 			}
