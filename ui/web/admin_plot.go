@@ -42,7 +42,11 @@ func drawPlot(p *Plot) template.HTML {
 	}
 	fmt.Fprintf(&b, `<text class="tick" x="%d" y="%d">%s</text>`, 2, plotTop-1, esc(p.Unit))
 	hours(p, n, func(i float64, label string) {
-		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %dV%d"/><text class="tick" x="%.1f" y="%d" text-anchor="middle">%s</text>`, x(i), plotTop, plotLow+4, x(i), plotLow+20, label)
+		anchor := "middle"
+		if x(i) > plotRight-30 { // half of it would stand out
+			anchor = "end"
+		}
+		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %dV%d"/><text class="tick" x="%.1f" y="%d" text-anchor="%s">%s</text>`, x(i), plotTop, plotLow+4, x(i), plotLow+20, anchor, label)
 	})
 	for k, s := range p.Series {
 		var d strings.Builder

@@ -53,3 +53,11 @@ func TestPlotDrawsWhatIsKnownAndLeavesGapsWhereNothingIs(t *testing.T) {
 		}
 	}
 }
+
+func TestNoHourOfAPlotStandsOutOfIt(t *testing.T) {
+	p := &web.Plot{From: time.Date(2026, 11, 21, 18, 5, 0, 0, time.UTC), Step: 5 * time.Minute, Series: []web.Series{{Name: "all", Values: make([]float64, 288)}}}
+	svg := web.DrawPlot(p)
+	if !strings.Contains(svg, `text-anchor="end">18:00`) || !strings.Contains(svg, `text-anchor="middle">00:00`) {
+		t.Error(svg)
+	}
+}
