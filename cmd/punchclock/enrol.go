@@ -36,6 +36,7 @@ type enroller struct {
 	master punch.Badge // tapped, its PIN comes next; "" for none
 	until  time.Time   // of master
 	busy   bool        // a job is on its way or at work
+	giving *enrolment  // whose card that job is about, nil for a master card's PIN
 	over   bool        // run has ended
 }
 
@@ -130,9 +131,9 @@ func (e *enroller) tap(ctx context.Context, employee, reader string, move bool, 
 	}
 	e.end(o)
 	e.mu.Lock()
-	busy := e.busy
+	giving := e.giving == o
 	e.mu.Unlock()
-	if busy { // tapped in the last moment: somebody must hear of it
+	if giving { // tapped in the last moment: somebody must hear of it
 		out := <-o.done
 		return out.given, out.err
 	}
@@ -197,7 +198,7 @@ func (e *enroller) start(j enrolJob) bool {
 	if e.busy || e.over {
 		return false
 	}
-	e.busy = true
+	e.busy, e.giving = true, j.open
 	e.jobs <- j // has room: there is one at a time
 	return true
 }
@@ -229,7 +230,7 @@ func (e *enroller) run(ctx context.Context, out chan<- device.Event) error {
 		case j := <-e.jobs:
 			fault := e.work(j)
 			e.mu.Lock()
-			e.busy = false
+			e.busy, e.giving = false, nil
 			e.mu.Unlock()
 			select {
 			case out <- told(j.reader, fault, j.at):
@@ -246,7 +247,11 @@ func (e *enroller) work(j enrolJob) (fault string) {
 	o := j.open
 	out, err := e.a.giveCard(j.card, o.employee, o.move, o.by)
 	o.done <- enrolled{out, err}
-	if err != nil {
+	switch {
+	case err != nil && out.Changed: // given, and not noted yet: the card opens the door all the same
+		e.log.Warn("a card was given", "employee", o.employee, "card", j.card, "err", err)
+		return device.FaultEnrolled
+	case err != nil:
 		e.log.Warn("a card was not given", "employee", o.employee, "card", j.card, "err", err)
 		return device.FaultEnrolNo
 	}

@@ -318,6 +318,45 @@ func TestSomebodyElsesCardIsNotGivenAwayUnlessThatIsMeant(t *testing.T) {
 	})
 }
 
+// A master card's PIN may be looked at just when somebody else's time runs out.
+func TestWhoeverWaitedForACardHearsThatNoneCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounter(t)
+		defer c.end()
+		got := make(chan error, 1)
+		go func() {
+			_, err := c.tap(t.Context(), "2", "", false, "t", time.Minute)
+			got <- err
+		}()
+		synctest.Wait()
+		c.tapped("00000000AA")
+		<-c.out
+		if err := <-got; err != nil {
+			t.Errorf("the card was given: %v", err)
+		}
+		go func() {
+			_, err := c.tap(t.Context(), "2", "", false, "t", time.Minute)
+			got <- err
+		}()
+		synctest.Wait()
+		c.mu.Lock()
+		c.open, c.busy = nil, true // a master card was tapped, and its PIN is being looked at
+		c.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		select {
+		case err := <-got:
+			if !errors.Is(err, errEnrolLate) {
+				t.Errorf("%v", err)
+			}
+		default:
+			t.Fatal("waits for ever")
+		}
+		c.mu.Lock()
+		c.busy = false
+		c.mu.Unlock()
+	})
+}
+
 // Whoever asks five years later who had a card then finds it in the chain, by whatever way
 // it was changed, and the file that an import came from by its sum.
 func TestEveryWayToChangeACardIsInTheChain(t *testing.T) {
