@@ -170,7 +170,7 @@ func (r *receipt) texts() (zh, en string) {
 			both(fmt.Sprintf("%d. %s 第 %d 行第 %d 字：%s", i+1, p.File, p.Line, p.Column, inChinese(p)),
 				fmt.Sprintf("%d. %s line %d, column %d: %s\n   What to do: %s", i+1, p.File, p.Line, p.Column, p.Message, p.Remedy))
 		}
-		both("打卡鐘的設定沒有改變。請改好這張卡上的 punchclock.toml，再放回打卡鐘開機。", "The clock works as before. Correct punchclock.toml on this card, put the card back and start the clock.")
+		both("打卡鐘的設定沒有改變。請改好這張卡上的 punchclock.toml，再放回打卡鐘開機。", "Nothing in the clock was changed. Correct punchclock.toml on this card, put the card back and start the clock.")
 		both("為了安全，檔案裡的密碼已從卡上清除。", "For safety every secret was removed from the file on the card.")
 		if names != "" {
 			both("打卡鐘已留下（可以空白不填）："+names, "The clock keeps these, so they may stay empty: "+names)

@@ -365,6 +365,7 @@ func dotted(o outline, px int, bold bool) *mask {
 	if bold {
 		edge = .38
 	}
+	soft := 2 * min(step, edge) // how far ink fades; in small letters not as far as the next dot
 	for y := range px {
 		fy := (float64(y)+.5)*step - .5
 		iy := int(math.Floor(fy))
@@ -374,7 +375,7 @@ func dotted(o outline, px int, bold bool) *mask {
 			ix := int(math.Floor(fx))
 			fx -= float64(ix)
 			v := (dot(ix, iy)*(1-fx)+dot(ix+1, iy)*fx)*(1-fy) + (dot(ix, iy+1)*(1-fx)+dot(ix+1, iy+1)*fx)*fy
-			m.a[y*w+x] = byte(255 * min(max((v-edge)/step/2+.5, 0), 1))
+			m.a[y*w+x] = byte(255 * min(max((v-edge)/soft+.5, 0), 1))
 		}
 	}
 	return m

@@ -15,7 +15,7 @@ var refusal = Sign{
 		"1. punchclock.toml 第 6 行第 1 字：[device] 裡沒有「timezoen」這個鍵；是不是「timezone」？\n" +
 			"打卡鐘的設定沒有改變。請改好這張卡上的 punchclock.toml，再放回打卡鐘開機。\n為了安全，檔案裡的密碼已從卡上清除。\n打卡鐘已留下（可以空白不填）：104-secret, feishu-secret, wifi-psk\n",
 		"1. punchclock.toml line 6, column 1: unknown key \"timezoen\" in [device]\nWhat to do: did you mean \"timezone\"?\n" +
-			"The clock works as before. Correct punchclock.toml on this card, put the card back and start the clock.\nFor safety every secret was removed from the file on the card.\nThe clock keeps these, so they may stay empty: 104-secret, feishu-secret, wifi-psk\n",
+			"Nothing in the clock was changed. Correct punchclock.toml on this card, put the card back and start the clock.\nFor safety every secret was removed from the file on the card.\nThe clock keeps these, so they may stay empty: 104-secret, feishu-secret, wifi-psk\n",
 	},
 }
 
@@ -81,4 +81,24 @@ func TestASignStandsInPlaceOfTheClock(t *testing.T) {
 			t.Errorf("the corner is %06x", got)
 		}
 	})
+}
+
+func TestCoarseLettersHaveNoHazeAroundThem(t *testing.T) {
+	one := outline{advance: em, dots: make([]byte, 32)}
+	one.dots[16] = 0x01 // the dot in the middle
+	for px := 12; px < 64; px++ {
+		for _, bold := range []bool{false, true} {
+			m, inked := dotted(one, px, bold), 0
+			for i, a := range m.a {
+				if x, y := (i%m.w)*16/px, i/m.w*16/px; a != 0 && (x < 5 || x > 9 || y < 6 || y > 10) {
+					t.Fatalf("%d high, bold %v: ink of %d at %d, %d, where there is none", px, bold, a, x, y)
+				} else if a != 0 {
+					inked++
+				}
+			}
+			if inked == 0 {
+				t.Errorf("%d high, bold %v: the dot is gone", px, bold)
+			}
+		}
+	}
 }
