@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,7 @@ func provisionCommand(t *tool) *cobra.Command {
 	c := t.reporting(&cobra.Command{
 		Use: "provision", Short: "Take in the punchclock.toml that lies on the card", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			debug.SetGCPercent(gcStart) // the clock waits for it
 			p.config = t.configPath
 			if dry != "" {
 				return t.tell(p.dryRun(dry))

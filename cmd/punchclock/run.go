@@ -45,6 +45,7 @@ func runCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Be the clock: read badges, store punches, deliver them", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			debug.SetGCPercent(gcStart)
 			cfg, err := loadConfig(t.configPath, built())
 			if err != nil {
 				return &exitError{exitUsage, err}
@@ -278,6 +279,7 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	log.Info("ready", "last_seq", h.outbox.Stats().LastSeq)
+	debug.SetGCPercent(gcRun)
 	debug.FreeOSMemory() // what reading the archive took is not needed again, and giving it back bit by bit wakes the machine
 	var outer sync.WaitGroup
 	outer.Go(func() { h.enrol.run(inputs, events) })
