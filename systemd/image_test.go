@@ -339,3 +339,36 @@ func TestImageShowsTheFaultWithoutItsDataPartition(t *testing.T) {
 		}
 	}
 }
+
+// The buses and the serial line of the header are on in the tree of every board, under
+// the names that the configuration's examples have, and each chip select has its door.
+func TestImagesTreesHaveTheHeadersBuses(t *testing.T) {
+	built := os.Getenv("IMAGE")
+	if built == "" {
+		t.Skip("takes minutes: run make test-image")
+	}
+	trees, err := filepath.Glob(filepath.Join(built, "*.dtb"))
+	if err != nil || len(trees) < 7 {
+		t.Fatalf("%d device trees, %v", len(trees), err)
+	}
+	for _, tree := range trees {
+		get := func(node, property string) string {
+			out, _ := exec.Command("fdtget", tree, node, property).Output() // nothing where there is none
+			return strings.TrimSpace(string(out))
+		}
+		uart := "/soc/serial@7e215040"
+		if strings.Contains(tree, "bcm2712") {
+			uart = get("/aliases", "serial0")
+		}
+		for name, node := range map[string]string{"I2C": get("/aliases", "i2c1"), "SPI": get("/aliases", "spi0"), "UART": uart} {
+			if status := get(node, "status"); node == "" || get(node, "compatible") == "" || status != "okay" && status != "" {
+				t.Errorf("%s: %s at %q is %q", filepath.Base(tree), name, node, status)
+			}
+		}
+		for _, n := range []string{"0", "1"} {
+			if node := get("/aliases", "spi0") + "/spidev@" + n; get(node, "compatible") == "" || get(node, "reg") != n {
+				t.Errorf("%s: no %s", filepath.Base(tree), node)
+			}
+		}
+	}
+}
