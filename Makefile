@@ -173,7 +173,7 @@ repo: ## a signed apt repository of bin/deb, in bin/repo: make repo KEY=secret-k
 
 test-deb: debian-base ## packages built twice, installed, upgraded, updated, downgraded and purged in a Debian of its own, as root. FORM=short: in a minute
 	@[ $(FORM) != full ] || $(MAKE) --no-print-directory debian-arm || echo "NOT RUN: installing the package for ARM, because a Debian for it could not be made, see above"
-	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_ARM_BASE=$(POWER_CACHE)/debian-arm64.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 60m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
+	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_ARM_BASE=$(POWER_CACHE)/debian-arm64.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 90m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
 
 # A small Debian to install packages in, which test-deb unpacks and throws away.
 debian-base: deps
@@ -187,7 +187,12 @@ debian-base: deps
 	mv $$t/debian.tar $(POWER_CACHE)/
 
 # The same for 64-bit ARM, unpacked and no more: nothing of it can run here by itself.
+# And what else the full form takes.
+FULL_NEEDS := qemu-aarch64-static:qemu-user-static systemd-nspawn:systemd-container
 debian-arm: deps
+	@want=; for n in $(FULL_NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
+	if [ -n "$$want" ]; then echo "installing:$$want"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$want >/dev/null; fi
 	@set -e; [ ! -e $(POWER_CACHE)/debian-arm64.tar ] || exit 0; \
 	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
 	echo "fetching Debian's packages for ARM into $(POWER_CACHE)/debian-arm64.tar"; \

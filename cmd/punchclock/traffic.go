@@ -95,11 +95,10 @@ func wholeHour(t time.Time) time.Time {
 
 // add counts a punch. One whose time nobody knows tells nothing.
 func (c *trafficCount) add(p punch.Punch, now time.Time) {
-	at := p.Decided()
-	if at.IsZero() || at.After(now.Add(time.Hour)) {
+	at := p.Time().In(c.zone)
+	if p.Decided().IsZero() || at.After(now.Add(time.Hour)) {
 		return
 	}
-	at = p.Time().In(c.zone)
 	if c.oldest.IsZero() || at.Before(c.oldest) {
 		c.oldest = at
 	}
