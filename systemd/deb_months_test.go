@@ -298,7 +298,7 @@ key = "logs-key.pem"
 		b.until(time.Minute, "lines are collected", all)
 		b.run("systemctl", "stop", "syslog.socket", "rsyslog")
 		say(300)
-		b.until(time.Minute, "lines wait on disk", func() bool { return len(glob(c.path("/var/lib/private/punchclock-logs/lines.*"))) > 1 })
+		b.until(time.Minute, "lines wait on disk", func() bool { return len(glob(c.path("/var/lib/private/punchclock-logs/lines.*"))) > 0 })
 		b.run("systemctl", "restart", "punchclock-logs")
 		say(200)
 		wantWords(t, b.run("sh", "-c", "punchclock doctor || :"), "lines wait on disk, punches do not wait")

@@ -296,7 +296,7 @@ func keepUnsent(dir string, lines []string) error {
 	}
 	for n := os.Getpid(); ; n++ {
 		path := filepath.Join(dir, fmt.Sprintf("unsent-%d", n))
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // else of an earlier life that had our number
+		if _, err := os.Stat(path); err != nil { // else of an earlier life that had our number
 			return replaceFile(path, []byte(strings.Join(lines, "\n")+"\n"))
 		}
 	}
@@ -340,6 +340,8 @@ func takeUnsent(dir string) (lines []string, files []*os.File, err error) {
 // forget removes the files of an earlier life: their lines are sent, or written down
 // again.
 func (s *sender) forget() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, f := range s.files {
 		err = errors.Join(err, os.Remove(f.Name()), f.Close())
 	}
