@@ -281,20 +281,46 @@ func (c *Client) some(ctx context.Context, hour time.Time, ids []string) (found 
 // ErrNoFile is a file that the service no longer has, or never had.
 var ErrNoFile = errors.New("resume: the file is not there any more")
 
-// ErrNoPicture is a portrait that is no picture.
-var ErrNoPicture = errors.New("resume: what came is no PNG or JPEG picture")
+// ErrNoPicture is a portrait that is no picture of a size that is taken.
+var ErrNoPicture = errors.New("resume: what came is no PNG or JPEG picture of 4 MiB at most")
+
+// errBroken is an answer whose end did not come.
+var errBroken = errors.New("broke off")
 
 // Portrait returns a candidate's portrait, PNG or JPEG, of at most 4 MiB. A link that
-// has expired is replaced, twice; then the error is ErrNoFile.
+// has expired, or is not known, is asked for anew, twice at most; whoever has none then, or
+// is not found behind it (404), has no portrait: ErrNoFile. What is larger, is no picture,
+// or breaks off three times is ErrNoPicture. Nobody has seen yet whether it can be
+// unpacked. The error is as List's for the rest.
 func (c *Client) Portrait(ctx context.Context, who Candidate) ([]byte, error) {
-	link := who.Photo
-	for tries := 0; ; tries++ {
+	link, broken := who.Photo, 0
+	for tries := 0; ; {
 		if link == "" {
-			return nil, ErrNoFile
+			if tries++; tries > fileTries {
+				return nil, ErrNoFile
+			}
+			again, _, err := c.some(ctx, who.Hour, []string{who.ID})
+			if err != nil {
+				return nil, err
+			}
+			if len(again) == 0 || again[0].Photo == "" {
+				return nil, ErrNoFile
+			}
+			link = again[0].Photo
 		}
 		a, err := c.get(ctx, "read a portrait", "/files/headshot", url.Values{"fileId": {link}}, maxPortrait)
-		if err != nil {
+		switch {
+		case errors.Is(err, drain.ErrTooLarge):
+			return nil, ErrNoPicture
+		case errors.Is(err, errBroken):
+			if broken++; broken > fileTries {
+				return nil, ErrNoPicture
+			}
+			continue
+		case err != nil:
 			return nil, err
+		case a.status == http.StatusNotFound && a.code == 0:
+			return nil, ErrNoFile // an address that is wrong as a whole stops the walk
 		}
 		if a.action == taken {
 			if kind := http.DetectContentType(a.body); kind != "image/png" && kind != "image/jpeg" {
@@ -305,17 +331,7 @@ func (c *Client) Portrait(ctx context.Context, who Candidate) ([]byte, error) {
 		if a.action != expired {
 			return nil, a.err()
 		}
-		if tries == fileTries {
-			return nil, ErrNoFile
-		}
-		again, _, err := c.some(ctx, who.Hour, []string{who.ID})
-		if err != nil {
-			return nil, err
-		}
 		link = ""
-		if len(again) == 1 {
-			link = again[0].Photo
-		}
 	}
 }
 
@@ -431,7 +447,7 @@ func (c *Client) do(req *http.Request, what string, most int64) (*answer, error)
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, call: what}
 	if a.body, err = drain.ReadBody(resp, most); err != nil {
-		return nil, fmt.Errorf("resume: %s: the answer (HTTP %d) broke off: %w", what, a.status, err)
+		return nil, fmt.Errorf("resume: %s: the answer (HTTP %d) %w: %w", what, a.status, errBroken, err)
 	}
 	return a, nil
 }

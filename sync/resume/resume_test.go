@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -26,8 +28,10 @@ type desk struct {
 	client *Client
 	secret string
 	logs   bytes.Buffer
-	mu     sync.Mutex
-	asked  []*http.Request
+	breaks bool // files break off in their middle
+
+	mu    sync.Mutex
+	asked []*http.Request
 }
 
 // onDesk runs a test in a bubble at 09:20 on 21 November 2026 in Taipei.
@@ -58,7 +62,11 @@ func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.mu.Lock()
 	d.asked = append(d.asked, r)
 	d.mu.Unlock()
-	return sandbox.Transport(d.cloud).RoundTrip(r)
+	resp, err := sandbox.Transport(d.cloud).RoundTrip(r)
+	if err == nil && d.breaks && strings.Contains(r.URL.Path, "/files/") {
+		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, 1000), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	}
+	return resp, err
 }
 
 // clean checks a text that may be read: no secret, and nothing of a person.
@@ -193,6 +201,56 @@ func TestAPortraitsLinkIsReplacedWhenItHasExpired(t *testing.T) {
 	})
 }
 
+// Whatever is wrong with a portrait is wrong with that one only: it is not asked for
+// again and again, and nobody is called.
+func TestAPortraitThatCannotBeHasAnEnd(t *testing.T) {
+	for fault, want := range map[string]struct {
+		err   error
+		calls string
+	}{
+		"huge": {ErrNoPicture, "token headshot"}, "html": {ErrNoPicture, "token headshot"}, "missing": {ErrNoFile, "token headshot"},
+		"": {nil, "token headshot"}, "bomb": {nil, "token headshot"}, "truncated": {nil, "token headshot"}, // bytes: who unpacks them has to look
+		"broken": {ErrNoPicture, "token headshot headshot headshot"},
+	} {
+		onDesk(t, nil, func(t *testing.T, d *desk) {
+			who := Candidate{ID: "1000000001", Hour: hourOf("2025-04-25 12")}
+			found, _, err := d.client.Candidates(t.Context(), who.Hour, []string{who.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.client.Reset()
+			n := len(d.asked)
+			d.breaks = fault == "broken"
+			if !d.breaks {
+				d.faults(func(f *sandbox.ResumeFaults) { f.Headshot = fault })
+			}
+			b, err := d.client.Portrait(t.Context(), found[0])
+			if !errors.Is(err, want.err) || (err == nil) != (len(b) > 0) || paths(d.asked[n:]) != want.calls {
+				t.Errorf("%q: %d bytes, %v, %s", fault, len(b), err, paths(d.asked[n:]))
+			}
+			if err != nil {
+				d.clean(err.Error())
+			}
+			if n := d.cloud.Counters().WorstSecond; n > DefaultCalls {
+				t.Errorf("%d calls in a second", n)
+			}
+		})
+	}
+}
+
+func TestAPortraitWithoutALinkIsAskedForByItsResume(t *testing.T) {
+	onDesk(t, nil, func(t *testing.T, d *desk) {
+		who := Candidate{ID: "1000000001", Hour: hourOf("2025-04-25 12")}
+		if b, err := d.client.Portrait(t.Context(), who); err != nil || len(b) == 0 || paths(d.asked) != "token query headshot" {
+			t.Errorf("%d bytes, %v, %s", len(b), err, paths(d.asked))
+		}
+		who.ID = "1999999999"
+		if _, err := d.client.Portrait(t.Context(), who); !errors.Is(err, ErrNoFile) {
+			t.Errorf("a résumé that is gone: %v", err)
+		}
+	})
+}
+
 func paths(rs []*http.Request) string {
 	var out []string
 	for _, r := range rs {
@@ -294,6 +352,12 @@ func TestEveryRowOfTheResumeTable(t *testing.T) {
 						n := len(d.asked)
 						d.faults(func(f *faults) { f.ErrorStatus = s; c.fault(f) })
 						err := k.make(t.Context(), d.client)
+						if c.name == "HTTP 404" && k.name == "H" { // one person's, and no address that is wrong
+							if !errors.Is(err, ErrNoFile) {
+								t.Errorf("%s: %v", k.name, err)
+							}
+							return
+						}
 						if draintest.KindOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.words) {
 							t.Errorf("%s, HTTP %d: %v (%s); want %s", k.name, s, err, draintest.KindOf(err), c.want)
 						}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"image"
@@ -76,6 +77,10 @@ type ResumeFaults struct {
 	BadIDs          []string `json:"bad_ids"`      // ids that refuse the whole call with 898
 	Unlisted        []string `json:"unlisted"`     // ids that the batch call leaves out
 	LimitStatus     int      `json:"limit_status"` // what a call over the limit gets; the real reply is not described
+	// Headshot is what a portrait's link leads to: "" a picture, else huge (5 MiB), bomb
+	// (65,000 × 65,000 dots, by its header), lie (more dots in it than its header says),
+	// truncated, html, or missing (404 without a code).
+	Headshot string `json:"headshot"`
 }
 
 // DefaultResumeFaults is the service without a fault: 3 calls a second, 500 for every
@@ -99,6 +104,9 @@ func (f *ResumeFaults) check() error {
 		if err := atLeast(name, v, 1); err != nil {
 			return err
 		}
+	}
+	if !slices.Contains([]string{"", "huge", "bomb", "lie", "truncated", "html", "missing"}, f.Headshot) {
+		return fmt.Errorf("headshot %q: use huge, bomb, lie, truncated, html, missing or nothing", f.Headshot)
 	}
 	return atLeast("answer_next", f.AnswerNext, -1)
 }
@@ -408,16 +416,65 @@ func (s *Resumes) file(q url.Values, attachment bool) answer {
 	if attachment {
 		return answer{status: 200, ctype: "application/pdf", body: []byte("%PDF-1.4\n% " + f.resume + "\n%%EOF\n")}
 	}
-	img := image.NewGray(image.Rect(0, 0, 60, 80))
-	for i := range img.Pix {
-		img.Pix[i] = byte(crc32.ChecksumIEEE([]byte(f.resume)) >> (i % 24))
+	b := headshot(f.resume, 300, 400)
+	switch s.faults.Headshot {
+	case "huge":
+		b = append(b, make([]byte, 5<<20)...)
+	case "bomb":
+		b = headerSays(b, 65_000, 65_000)
+	case "lie":
+		b = headerSays(headshot(f.resume, 3000, 4000), 300, 400)
+	case "truncated":
+		b = b[:len(b)*2/3]
+	case "html":
+		return answer{status: 200, ctype: "text/html; charset=utf-8", body: []byte("<!DOCTYPE html><title>Not here</title>\n")}
+	case "missing":
+		return s.failed(http.StatusNotFound)
 	}
-	img.SetGray(30, 40, color.Gray{Y: 255})
+	return answer{status: 200, ctype: "image/png", body: b}
+}
+
+// headshot draws somebody: shoulders, a head, a colour that is the résumé's own, and a
+// note of where it was taken, as telephones leave one.
+func headshot(resume string, w, h int) []byte {
+	own := crc32.ChecksumIEEE([]byte(resume))
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	within := func(x, y, cx, cy, rx, ry int) bool {
+		dx, dy := (x-cx)*1000/rx, (y-cy)*1000/ry
+		return dx*dx+dy*dy < 1_000_000
+	}
+	for y := range h {
+		for x := range w {
+			c := color.RGBA{uint8(own)/2 + 120, uint8(own>>8)/2 + 120, uint8(own>>16)/2 + 120, 255}
+			switch {
+			case within(x, y, w/2, h*43/100, w*22/100, h*22/100) && y > h*31/100:
+				c = color.RGBA{234, 192, 160, 255} // the face
+			case within(x, y, w/2, h*38/100, w*25/100, h*22/100):
+				c = color.RGBA{40, 30, 28, 255} // the hair
+			case within(x, y, w/2, h*105/100, w*45/100, h*40/100):
+				c = color.RGBA{uint8(own >> 24), 60, 110, 255}
+			}
+			img.SetRGBA(x, y, c)
+		}
+	}
 	var b bytes.Buffer
 	if err := png.Encode(&b, img); err != nil {
 		panic(err) // our own picture
 	}
-	return answer{status: 200, ctype: "image/png", body: b.Bytes()}
+	const note = "tEXtComment\x00canary-place 25.0330N 121.5654E"
+	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(note)-4))
+	chunk = append(chunk, note...)
+	chunk = binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE([]byte(note)))
+	return slices.Insert(b.Bytes(), 33, chunk...) // behind IHDR
+}
+
+// headerSays writes another size into a PNG's header.
+func headerSays(b []byte, w, h uint32) []byte {
+	b = slices.Clone(b)
+	binary.BigEndian.PutUint32(b[16:], w)
+	binary.BigEndian.PutUint32(b[20:], h)
+	binary.BigEndian.PutUint32(b[29:], crc32.ChecksumIEEE(b[12:29]))
+	return b
 }
 
 var (
