@@ -46,6 +46,7 @@ type wireResult struct {
 
 	Supersedes string `json:"supersedes,omitempty"`
 	Language   string `json:"language,omitempty"` // in which the person is spoken to, where it is not the page's
+	Portrait   string `json:"portrait,omitempty"` // path of the person's picture, for some seconds
 }
 
 type wireScreen struct {
@@ -102,7 +103,7 @@ type wirePulse struct {
 func (s *Server) stamp(t time.Time) string { return t.In(s.cfg.Location).Format(timeLayout) }
 
 func (s *Server) wire(r ui.Result) *wireResult {
-	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock, r.Reason, r.Supersedes, s.language(r.Language)}
+	return &wireResult{r.Outcome, r.PunchID, r.Seq, r.Kind, r.Employee, r.Name, s.stamp(r.Time), r.Reader, r.Clock, r.Reason, r.Supersedes, s.language(r.Language), s.portraitOf(r)}
 }
 
 // language is the tag of the catalog that speaks to a person, "" for the page's own.

@@ -9,6 +9,8 @@
 //	GET  /static/*     its style sheet, script and icon, with ETags
 //	GET  /status       the state of the device for a technician's phone; no names
 //	GET  /voice/*      the site's recordings of what is said after a tone
+//	GET  /portrait/*   the picture beside the present answer, under the random word that
+//	                   its result carries: for seconds, and for this machine alone
 //	GET  /qr.svg       the code on the page: the address of /status, or the state in words
 //	GET  /events       server-sent events, below
 //	POST /api/kind     {"kind":"go-out"} chooses the kind of the next tap
@@ -152,6 +154,11 @@ type Config struct {
 	// other machines, "" while it has none; nil: it answers them in the clear only.
 	Fingerprint func() string
 
+	// Portrait finds the picture of whoever has an employee number, a JPEG; nil for none.
+	// It answers from memory; what it returns may read the medium, and returns nil for a
+	// picture that is not there any more. nil: there are no portraits.
+	Portrait func(employeeNo string) (load func() []byte)
+
 	Metrics http.Handler // answers /metrics; nil: 404
 	Log     *slog.Logger // nil: silent
 
@@ -170,6 +177,8 @@ type Server struct {
 	voices map[string]voice             // by path
 	spoken map[string]map[string]string // their paths, by language and word
 	hub    hub
+
+	portraits portraits
 }
 
 var _ ui.Display = (*Server)(nil)
@@ -281,6 +290,9 @@ func (s *Server) Handler() http.Handler {
 		// Paths are looked up as they came, in a table: there is no file system
 		// behind them to climb about in.
 		rt, ok := routes[r.URL.Path]
+		if s.cfg.Portrait != nil && strings.HasPrefix(r.URL.Path, portraitPath) {
+			rt, ok = route{http.MethodGet, s.servePortrait}, true
+		}
 		switch {
 		case !ok:
 			refuse(w, http.StatusNotFound, "there is nothing at this path")

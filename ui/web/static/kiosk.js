@@ -188,6 +188,7 @@
 		clearTimeout(hideTimer);
 		panel.hidden = true;
 		showing = null;
+		part("face").removeAttribute("src");
 		put(byId("spoken"), "");
 	}
 	function hideAfter(ms) {
@@ -219,7 +220,14 @@
 			(stored || r.outcome === "not_stored" ? "" : word + " ") + clockText(wall(Date.parse(r.time)));
 		// A new answer is a new thing, not the old one moved.
 		const top = panel.querySelector(".top");
+		part("face").removeAttribute("src");
 		top.replaceWith(top.cloneNode(true));
+		// A portrait comes when it comes; one that does not leaves the symbol as it is.
+		panel.classList.toggle("faced", !!r.portrait);
+		if (r.portrait) {
+			part("face").onerror = () => { if (showing === r) panel.classList.remove("faced"); };
+			part("face").src = r.portrait;
+		}
 		panel.lang = lang;
 		panel.dataset.outcome = r.outcome;
 		panel.classList.toggle("unset", unset);
