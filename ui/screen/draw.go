@@ -21,6 +21,7 @@ const (
 	write              // s in one line, in the middle of r's height; n: size
 	symbol             // s: name of an icon, as large as r
 	code               // s as a QR code, black on white
+	photo              // the picture that painter.photo has under s, with round corners; without one r in a colour
 )
 
 const (
@@ -105,6 +106,13 @@ type painter struct {
 	line   []placed
 	fits   map[fitKey]fitted
 	codes  map[string]*qr.Code
+	photo  portrait
+}
+
+// portrait is a picture under a name of its own, which ops know it by.
+type portrait struct {
+	name string
+	img  *image.RGBA
 }
 
 func newPainter(f *fonts) *painter {
@@ -129,6 +137,42 @@ func (p *painter) paint(c *canvas, ops []op, clip image.Rectangle) {
 			p.lay(c, p.icon(o.s, o.r.Dx()), o.r.Min.X, o.r.Min.Y, o.colour, at)
 		case code:
 			p.code(c, o, at)
+		case photo:
+			p.picture(c, o, at)
+		}
+	}
+}
+
+// picture draws the portrait as large as its box, with round corners.
+func (p *painter) picture(c *canvas, o *op, clip image.Rectangle) {
+	img := p.photo.img
+	if o.s == "" || o.s != p.photo.name || img.Rect.Empty() {
+		p.fill(c, o, clip)
+		return
+	}
+	w, h := img.Rect.Dx(), img.Rect.Dy()
+	// Where a dot of the screen lies in the picture, in 256ths, and between which two.
+	between := func(at, from, size, n int) (i, j int, part uint32) {
+		v := min(max((2*(at-from)+1)*n*128/size-128, 0), (n-1)*256)
+		return v >> 8, min(v>>8+1, n-1), uint32(v & 255)
+	}
+	for y := clip.Min.Y; y < clip.Max.Y; y++ {
+		row := c.pix[y*c.w : (y+1)*c.w]
+		i, j, down := between(y, o.r.Min.Y, o.r.Dy(), h)
+		upper, lower := img.Pix[i*img.Stride:], img.Pix[j*img.Stride:]
+		corner := y < o.r.Min.Y+o.n || y >= o.r.Max.Y-o.n
+		for x := clip.Min.X; x < clip.Max.X; x++ {
+			k, l, right := between(x, o.r.Min.X, o.r.Dx(), w)
+			var dot rgb
+			for part := range 3 {
+				a := uint32(upper[4*k+part])*(256-right) + uint32(upper[4*l+part])*right
+				b := uint32(lower[4*k+part])*(256-right) + uint32(lower[4*l+part])*right
+				dot = dot<<8 | rgb((a*(256-down)+b*down)>>16)
+			}
+			if corner {
+				dot = blend(row[x], dot, cover(o.r, o.n, x, y))
+			}
+			row[x] = dot
 		}
 	}
 }

@@ -666,3 +666,75 @@ func TestFingersAreReadFromTheKernelsEvents(t *testing.T) {
 		}
 	}
 }
+
+// look is all that the panel shows.
+func (p *panel) look() []uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.f.wide)
+}
+
+// The answer is there at once; the picture comes into its place when it is unpacked, and
+// one that is not there leaves the answer as everybody's.
+func TestAPortraitComesAfterTheAnswerAndMovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := atDoor(t, func(c *Config) {
+			c.Portrait = func(number string) func() *image.RGBA {
+				switch number {
+				case "000123":
+					return func() *image.RGBA { time.Sleep(900 * time.Millisecond); return somebody(240, 320) }
+				case "000124":
+					return func() *image.RGBA { time.Sleep(100 * time.Millisecond); return nil }
+				}
+				return nil
+			}
+		})
+		defer d.stop()
+		at := time.Now()
+		show := func(number string) {
+			r := &ui.Result{Outcome: "stored", Kind: "in", Employee: number, Name: "張文正", Clock: "synced", Time: at}
+			d.panel.take()
+			d.Show(ui.Screen{Kind: "in", Clock: "synced", Result: r})
+			synctest.Wait()
+		}
+		show("000123")
+		due := d.panel.look()
+		if sent := d.panel.take(); len(sent) != 1 || sent[0] != image.Rect(0, 0, 800, 480) {
+			t.Errorf("the answer: %v", sent)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		sent := d.panel.take()
+		if len(sent) != 1 || sent[0].Max.X > 800*3/10+40 {
+			t.Errorf("the portrait: %v", sent)
+		}
+		full := d.panel.look()
+		if slices.Equal(due, full) {
+			t.Error("there is no portrait")
+		}
+		show("000125")
+		plain := d.panel.look()
+		show("000124")
+		if slices.Equal(plain, d.panel.look()) {
+			t.Error("no place is kept for a portrait")
+		}
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if !slices.Equal(plain, d.panel.look()) {
+			t.Error("a portrait that is not there leaves a trace")
+		}
+		// The next person taps before it is there.
+		show("000123")
+		show("000125")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(plain, d.panel.look()) {
+			t.Error("a portrait of the one before is shown")
+		}
+		d.Show(ui.Screen{Kind: "in", Clock: "synced"})
+		synctest.Wait()
+		if d.paint.photo.img != nil {
+			t.Error("a portrait is kept in memory")
+		}
+	})
+}

@@ -59,6 +59,8 @@ type view struct {
 	pad    *pad   // number and PIN, nil while they are not open
 	push   string // what a finger is on
 	sign   *Sign  // in place of everything else, nil for none
+	face   bool   // there is a portrait beside the result
+	photo  string // its name, "" until it is there
 }
 
 // target is what a finger can hit.
@@ -543,12 +545,12 @@ func (d *drawing) answer() {
 		n := min(w*48/100, h*30/100)
 		words := h * 50 / 100
 		cutTop(&r, max((r.Dy()-n-words)/2, 0))
-		d.mark(cutTop(&r, n), s.icon, s.on)
+		d.emblem(cutTop(&r, n), s)
 		cutTop(&r, h*4/100)
 		align = centre
 	} else {
 		n := min(h*46/100, w*30/100)
-		d.mark(cutLeft(&r, n), s.icon, s.on)
+		d.emblem(cutLeft(&r, n), s)
 		cutLeft(&r, min(w, h)*6/100)
 	}
 	// One column of words, in the middle: what, who, a sentence, when.
@@ -595,6 +597,22 @@ func (d *drawing) answer() {
 		d.text(b, p.s, p.l)
 		cutTop(&r, heights[i]+space)
 	}
+}
+
+// emblem is the symbol of an answer. Where there is a portrait, that stands in the symbol's
+// place, and the symbol small at its corner: nothing else moves.
+func (d *drawing) emblem(r image.Rectangle, s said) {
+	if !d.v.face {
+		d.mark(r, s.icon, s.on)
+		return
+	}
+	n := min(r.Dx(), r.Dy())
+	at := image.Rect(0, 0, n*3/4, n).Add(r.Min).Add(image.Pt((r.Dx()-n*3/4)/2, (r.Dy()-n)/2))
+	d.ops = append(d.ops, op{what: photo, r: at, colour: blend(s.ground, s.on, 40), n: n * 6 / 100, s: d.v.photo})
+	small := n * 42 / 100
+	disc := image.Rect(at.Max.X-small*7/10, at.Max.Y-small, at.Max.X+small*3/10, at.Max.Y)
+	d.box(disc, s.ground, 0, small/2)
+	d.mark(disc.Inset(small/10), s.icon, s.on)
 }
 
 // kindOf is the word of the result's kind in its person's language.

@@ -55,6 +55,14 @@ func scenes(tag string) map[string]view {
 		"enrol-pin":      result(ui.Result{Outcome: "enrolment", Reason: "enrol-pin", Clock: "synced"}),
 		"not-stored":     result(ui.Result{Outcome: "not_stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"}),
 	}
+	face := result(ui.Result{Outcome: "stored", Kind: "in", Employee: "000123", Name: "張文正", Clock: "synced"})
+	face.face = true
+	all["stored-portrait-due"] = face
+	face.photo = "somebody"
+	all["stored-portrait"] = face
+	unset := result(ui.Result{Outcome: "stored", Kind: "return", Employee: "000123", Name: "Maria Consolacion Dela Cruz-Villanueva", Clock: "unset"})
+	unset.face, unset.photo = true, "somebody"
+	all["stored-portrait-unset"] = unset
 	for _, reason := range []string{"random", "two", "learned", "pin", "tries"} {
 		all["misread-"+reason] = result(ui.Result{Outcome: "misread", Reason: reason, Clock: "synced"})
 	}
@@ -109,7 +117,33 @@ func worker(t testing.TB) *painter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPainter(f)
+	p := newPainter(f)
+	p.photo = portrait{"somebody", somebody(240, 320)}
+	return p
+}
+
+// somebody is a picture of a person, as far as anybody can tell.
+func somebody(w, h int) *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	within := func(x, y, cx, cy, rx, ry int) bool {
+		dx, dy := (x-cx)*1000/rx, (y-cy)*1000/ry
+		return dx*dx+dy*dy < 1_000_000
+	}
+	for y := range h {
+		for x := range w {
+			c := color.RGBA{150, 190, 220, 255}
+			switch {
+			case within(x, y, w/2, h*43/100, w*24/100, h*23/100) && y > h*31/100:
+				c = color.RGBA{234, 192, 160, 255}
+			case within(x, y, w/2, h*38/100, w*28/100, h*24/100):
+				c = color.RGBA{40, 30, 28, 255}
+			case within(x, y, w/2, h*108/100, w*48/100, h*42/100):
+				c = color.RGBA{60, 60, 110, 255}
+			}
+			img.SetRGBA(x, y, c)
+		}
+	}
+	return img
 }
 
 func (c *canvas) image() *image.RGBA {

@@ -16,6 +16,9 @@
 //   - The ground of the whole screen changes at most five times in any second, however fast
 //     people tap: nothing flashes more than three times a second. Answers of one kind
 //     follow each other without delay, for their ground stays.
+//   - A portrait comes into the place that is kept for it when it is unpacked, beside the
+//     drawing; the answer is there before, and nothing moves. None stays in memory once its
+//     answer is gone.
 //   - Where the night is configured, a screen that nobody uses is dimmed after a minute and
 //     off after ten. The touch that wakes it does nothing else; a tap needs no touch.
 //
@@ -119,6 +122,10 @@ type Config struct {
 	// Dots draws characters that no font has: 16 rows of two bytes, and 8 or 16 dots
 	// wide. nil: they are boxes.
 	Dots func(rune) (rows []byte, width int, ok bool)
+	// Portrait finds the picture of whoever has an employee number, nil for none. It
+	// answers from memory; what it returns may take its time, and nil for a picture that
+	// is not there any more. It is asked once for each stored punch. May be nil.
+	Portrait func(number string) (load func() *image.RGBA)
 	// Drawn is told, once for each answer, how long it took from Show until the display
 	// had it. May be nil.
 	Drawn  func(time.Duration)
@@ -175,6 +182,8 @@ type Face struct {
 	touched chan contact
 	asked   chan job
 	told    chan answer
+	wanted  chan loading // the newest
+	loaded  chan loading
 
 	// Run's goroutine only.
 	state
@@ -205,6 +214,16 @@ type state struct {
 	code     string
 	codeAt   time.Time
 	drawn    *ui.Result // the answer that Drawn was told of
+	facing   *ui.Result // the answer that Portrait was asked for
+	face     bool       // it has one
+	faces    int        // how many were loaded: their names
+}
+
+// loading is a portrait on its way.
+type loading struct {
+	of   *ui.Result
+	load func() *image.RGBA
+	img  *image.RGBA
 }
 
 // light is how bright the screen is.
@@ -238,7 +257,8 @@ func New(c Config) (*Face, error) {
 	case c.Device != "" && !strings.HasPrefix(c.Device, "/dev/"):
 		return nil, fmt.Errorf("screen: device %s: use /dev/dri/card0, /dev/fb0, or nothing to have one looked for", c.Device)
 	}
-	f := &Face{c: c, words: text.For(c.Language), news: make(chan struct{}, 1), touched: make(chan contact, 16), asked: make(chan job, 8), told: make(chan answer, 8)}
+	f := &Face{c: c, words: text.For(c.Language), news: make(chan struct{}, 1), touched: make(chan contact, 16), asked: make(chan job, 8), told: make(chan answer, 8),
+		wanted: make(chan loading, 1), loaded: make(chan loading, 1)}
 	if f.c.now == nil {
 		f.c.now = time.Now
 	}
@@ -288,6 +308,7 @@ func (f *Face) Run(ctx context.Context) error {
 	defer stop()
 	helpers.Go(func() { f.ask(ctx) })
 	helpers.Go(func() { f.feel(ctx) })
+	helpers.Go(func() { f.load(ctx) })
 
 	f.used = f.c.now()
 	for said := ""; ; {
@@ -335,6 +356,54 @@ func (f *Face) ask(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// load unpacks portraits.
+func (f *Face) load(ctx context.Context) {
+	for {
+		var l loading
+		select {
+		case <-ctx.Done():
+			return
+		case l = <-f.wanted:
+		}
+		l.img = l.load()
+		select {
+		case f.loaded <- l:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// portrait sees to the portrait of an answer, nil for no answer.
+func (f *Face) portrait(r *ui.Result) {
+	if r == f.facing || f.c.Portrait == nil {
+		return
+	}
+	f.facing, f.face, f.paint.photo = r, false, portrait{}
+	if r == nil || r.Outcome != "stored" {
+		return
+	}
+	if load := f.c.Portrait(r.Employee); load != nil {
+		f.face = true
+		select {
+		case <-f.wanted: // the one before, if nobody has begun with it
+		default:
+		}
+		f.wanted <- loading{of: r, load: load} // has room: nobody else writes
+	}
+}
+
+// arrived takes a portrait that was loaded.
+func (f *Face) arrived(l loading) {
+	if l.of != f.facing {
+		return
+	}
+	if f.face = l.img != nil; f.face {
+		f.faces++
+		f.paint.photo = portrait{fmt.Sprint(f.faces), l.img}
 	}
 }
 
@@ -513,6 +582,8 @@ func (f *Face) session(ctx context.Context) (err error) {
 			f.touch(k, w, h)
 		case a := <-f.told:
 			f.take(a)
+		case l := <-f.loaded:
+			f.arrived(l)
 		case <-ctx.Done():
 			t.Stop()
 			// An old picture would say that somebody listens.
@@ -549,6 +620,9 @@ func (f *Face) view(s ui.Screen, now time.Time) view {
 		if s.Result != nil && s.Result != f.hidden {
 			v.result = s.Result
 		}
+	}
+	if f.portrait(v.result); f.face && v.screen.Mine == nil {
+		v.face, v.photo = true, f.paint.photo.name
 	}
 	if !s.Until.IsZero() && s.Why == "chosen" {
 		f.used = now
