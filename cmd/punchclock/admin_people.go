@@ -15,7 +15,7 @@ import (
 // peopleSection finds people of the roster and learns their cards.
 func (r *adminRoom) peopleSection() web.Section {
 	return web.Section{Name: "people", Title: "people", Show: r.showPeople, Within: tapWithin,
-		Do: map[string]func(context.Context, web.Ask) (web.Answer, error){"learn": r.learnCard, "give": r.giveCard}}
+		Do: map[string]func(context.Context, web.Ask) (web.Answer, error){"learn": r.learnCard, "give": r.giveCard, "portrait": r.dropPortrait}}
 }
 
 const peopleShown = 50
@@ -25,7 +25,12 @@ func (r *adminRoom) showPeople(_ context.Context, ask web.Ask) ([]web.Block, err
 	q := strings.TrimSpace(ask.Form.Get("q"))
 	search := web.Block{Title: say.Office("people"), Form: &web.Form{Submit: say.Office("search"), Fields: []web.Field{{Name: "q", Type: "search", Label: say.Office("search.what"), Value: q}}}}
 	if e, ok := r.h.roster.ByNumber(ask.Form.Get("who")); ok {
-		return []web.Block{r.personBlock(say, e), search}, nil
+		blocks := []web.Block{r.personBlock(say, e)}
+		if _, ok := r.a.portraits.has(e); ok {
+			blocks = append(blocks, web.Block{Title: say.Office("portrait"), Form: &web.Form{Do: "portrait", Submit: say.Office("portrait.drop"), Ask: say.Office("portrait.ask"),
+				Fields: []web.Field{{Name: "who", Type: "hidden", Value: e.Number}}}})
+		}
+		return append(blocks, search), nil
 	}
 	if q == "" {
 		search.Words = []string{say.Office("people.count", r.h.roster.Len())}
@@ -83,6 +88,18 @@ func (r *adminRoom) personBlock(say text.Catalog, e punch.Employee) web.Block {
 	return web.Block{Title: strings.TrimSpace(e.Number + " " + e.Name), Words: []string{say.Office("learn.words")},
 		Table: &web.Table{Head: personHead(say), Rows: []web.Row{personRow(say, e)}},
 		Form:  r.tapForm(say, "learn", "learn", web.Field{Name: "who", Type: "hidden", Value: e.Number})}
+}
+
+// dropPortrait deletes a person's portrait.
+func (r *adminRoom) dropPortrait(_ context.Context, ask web.Ask) (web.Answer, error) {
+	who := ask.Form.Get("who")
+	out := web.Answer{Query: url.Values{"who": {who}}}
+	if _, err := r.a.removePortrait(who); err != nil {
+		return out, err
+	}
+	r.h.log.Info("a portrait was deleted on the admin page", "employee", who)
+	out.Mark, out.Words = "ok", ask.Say.Office("portrait.gone")
+	return out, nil
 }
 
 // learnCard reads the next card for a person, and asks before it changes anything.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -26,7 +27,8 @@ import (
 
 // People who are about to start, read from 104's résumé service hour by hour. They wait
 // in a list of their own until HR makes an employee of one, or the days are over; of a
-// résumé only its id and the name are kept. Nobody in that list can punch.
+// résumé only its id and the name are kept, and the portrait where the site wants those.
+// Nobody in that list can punch.
 
 // candidate is one line of the list.
 type candidate struct {
@@ -34,6 +36,10 @@ type candidate struct {
 	Name  string    `json:"name"`
 	Hour  time.Time `json:"delivered"` // the hour in which 104 delivered the résumé
 	Found time.Time `json:"found"`
+	// Due is that there is a portrait which has not been looked at.
+	Due bool `json:"portrait_due,omitempty"`
+	// Portrait is that there is one, in a list for a person; the file has its own folder.
+	Portrait bool `json:"portrait,omitempty"`
 }
 
 // candidateFile is the list, and how far the walk through the hours has come: one
@@ -49,16 +55,20 @@ type candidateFile struct {
 
 // candidates is the list at work. It is the Store of a resume.Walker.
 type candidates struct {
-	path string
-	keep time.Duration
+	path      string
+	keep      time.Duration
+	portraits bool          // they are wanted
+	news      chan struct{} // holds one hint: somebody's portrait is due
 
-	mu   sync.Mutex
-	file candidateFile
-	read bool
+	mu    sync.Mutex
+	file  candidateFile
+	read  bool
+	links map[string]string // of portraits that are due, by résumé; they expire, and are not kept
 }
 
 func newCandidates(cfg *config) *candidates {
-	return &candidates{path: filepath.Join(cfg.Device.StateDir, "candidates.json"), keep: time.Duration(cfg.Candidates.KeepDays) * 24 * time.Hour}
+	return &candidates{path: filepath.Join(cfg.Device.StateDir, "candidates.json"), keep: time.Duration(cfg.Candidates.KeepDays) * 24 * time.Hour,
+		portraits: cfg.Kiosk.Portraits, news: make(chan struct{}, 1), links: map[string]string{}}
 }
 
 // load reads the file once. The caller holds mu.
@@ -114,14 +124,79 @@ func (c *candidates) Next() (time.Time, error) {
 
 // Complete implements resume.Store.
 func (c *candidates) Complete(hour time.Time, found []resume.Candidate) error {
-	return c.change(func(f *candidateFile) error {
+	links := map[string]string{}
+	err := c.change(func(f *candidateFile) error {
 		for _, p := range found {
 			if _, done := f.Done[p.ID]; done || slices.ContainsFunc(f.Pending, func(o candidate) bool { return o.ID == p.ID }) {
 				continue
 			}
-			f.Pending = append(f.Pending, candidate{ID: p.ID, Name: p.Name, Hour: p.Hour, Found: time.Now().UTC()})
+			f.Pending = append(f.Pending, candidate{ID: p.ID, Name: p.Name, Hour: p.Hour, Found: time.Now().UTC(), Due: c.portraits && p.Photo != ""})
+			links[p.ID] = p.Photo
 		}
 		f.Next = hour.Add(time.Hour)
+		return nil
+	})
+	if err != nil || !c.portraits {
+		return err
+	}
+	c.mu.Lock()
+	maps.Copy(c.links, links)
+	c.mu.Unlock()
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// nextPortrait is whose portrait is due, behind the one whose turn it was, and its link,
+// "" where that is not known any more.
+func (c *candidates) nextPortrait(last string) (who candidate, link string, ok bool) {
+	all, _, err := c.list()
+	if err != nil {
+		return who, "", false // the walk says so
+	}
+	passed := false
+	for _, p := range all {
+		if p.Due && (!ok || passed) {
+			who, ok = p, true
+			if passed {
+				break
+			}
+		}
+		passed = passed || p.ID == last
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return who, c.links[who.ID], ok
+}
+
+// portraitSeen notes that somebody's portrait is not due any more.
+func (c *candidates) portraitSeen(id string) error {
+	err := c.change(func(f *candidateFile) error {
+		for i := range f.Pending {
+			if f.Pending[i].ID == id {
+				f.Pending[i].Due = false
+			}
+		}
+		return nil
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.links, id)
+	return err
+}
+
+// noPortraits forgets that any is due.
+func (c *candidates) noPortraits() error {
+	all, _, err := c.list()
+	if err != nil || !slices.ContainsFunc(all, func(p candidate) bool { return p.Due }) {
+		return err
+	}
+	return c.change(func(f *candidateFile) error {
+		for i := range f.Pending {
+			f.Pending[i].Due = false
+		}
 		return nil
 	})
 }
@@ -177,6 +252,7 @@ func (h *clockwork) newCandidateWalk(unset func() bool) (*resume.Walker, error) 
 	if err != nil {
 		return nil, fmt.Errorf("candidates: %w", err)
 	}
+	h.resumes = r
 	return resume.NewWalker(resume.WalkerConfig{Client: r, Store: h.candidates, Log: log, Ready: func() bool { return !unset() }}), nil
 }
 
@@ -220,6 +296,14 @@ func (a *archive) serveCandidates(w http.ResponseWriter, _ *http.Request) {
 	if all == nil {
 		all = []candidate{}
 	}
+	kept, _, err := a.portraits.list()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	for i := range all {
+		all[i].Portrait = slices.Contains(kept, portraitFile{resume: all[i].ID})
+	}
 	writeJSON(w, candidateList{all, next})
 }
 
@@ -262,14 +346,26 @@ func (a *archive) hire(id, number, badge string) (punch.Employee, error) {
 	if err := a.roster.Add(rows[0].Employee, "candidates hire"); err != nil {
 		return punch.Employee{}, err
 	}
-	return e, errors.Join(a.audited(), a.candidates.remove(id))
+	if now, ok := a.roster.ByNumber(number); ok {
+		e = now
+	}
+	return e, errors.Join(a.audited(), a.portraits.hired(id, e), a.removeCandidate(id))
+}
+
+// removeCandidate takes one off the list, and the portrait with it.
+func (a *archive) removeCandidate(id string) error {
+	if err := a.candidates.remove(id); err != nil {
+		return err
+	}
+	_, err := a.portraits.drop(func(f portraitFile) bool { return f.resume == id })
+	return err
 }
 
 func (a *archive) serveRemoveCandidate(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("id")
 	_, err := a.candidates.find(id)
 	if err == nil {
-		err = a.candidates.remove(id)
+		err = a.removeCandidate(id)
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
@@ -296,9 +392,13 @@ func candidatesCommand(t *tool) *cobra.Command {
 				return t.printJSON(list)
 			}
 			w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "RESUME\tNAME\tDELIVERED")
+			fmt.Fprintln(w, "RESUME\tNAME\tDELIVERED\tPORTRAIT")
 			for _, p := range list.Pending {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", p.ID, dash(p.Name), p.Hour.In(cfg.Device.Timezone).Format("2006-01-02 15:04"))
+				portrait := ""
+				if p.Portrait {
+					portrait = "yes"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ID, dash(p.Name), p.Hour.In(cfg.Device.Timezone).Format("2006-01-02 15:04"), dash(portrait))
 			}
 			return w.Flush()
 		},

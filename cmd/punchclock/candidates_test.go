@@ -75,7 +75,7 @@ func TestResumesBecomeCandidatesOnceAndAreForgotten(t *testing.T) {
 		if waiting() != "1王新人 2李新人" {
 			t.Errorf("%s", waiting())
 		}
-		a := &archive{cfg: cfg, candidates: h.candidates, stamp: func() punch.Stamp { return punch.Stamp{Wall: time.Now(), BootID: [16]byte{1}, Clock: punch.Synced} }}
+		a := &archive{cfg: cfg, candidates: h.candidates, portraits: newPortraits(cfg), stamp: func() punch.Stamp { return punch.Stamp{Wall: time.Now(), BootID: [16]byte{1}, Clock: punch.Synced} }}
 		var err error
 		if a.outbox, err = queue.Open(queue.Options{Dir: filepath.Join(cfg.Device.StateDir, "outbox"), Device: "t", BootID: [16]byte{1}, UnsafeNoSync: true}); err != nil {
 			t.Fatal(err)

@@ -77,6 +77,7 @@ type kioskConfig struct {
 	DuplicateWindow time.Duration // 0 is off
 	KindTimeout     time.Duration
 	MaskNames       bool
+	Portraits       bool
 	Volume          int    // of the page's tones, 0 to 100
 	Night           [2]int // minutes since local midnight, from and to; equal: no night
 	Voices          string // folder of recordings, "" for none
@@ -517,6 +518,7 @@ func (v *kioskConfig) read(s *section, have inBuild) {
 	s.duration("duplicate_window", &v.DuplicateWindow, 0, 12*time.Hour)
 	s.duration("kind_timeout", &v.KindTimeout, time.Second, 10*time.Minute)
 	s.boolean("mask_names", &v.MaskNames)
+	s.boolean("portraits", &v.Portraits)
 	s.number("volume", &v.Volume, 0, 100)
 	s.text("voices", &v.Voices)
 	var night string
@@ -1737,6 +1739,7 @@ func (c *config) show(w io.Writer) error {
 	set("duplicate_window", c.Kiosk.DuplicateWindow)
 	set("kind_timeout", c.Kiosk.KindTimeout)
 	set("mask_names", c.Kiosk.MaskNames)
+	set("portraits", c.Kiosk.Portraits)
 	set("volume", c.Kiosk.Volume)
 	set("night", showNight(c.Kiosk.Night))
 	set("voices", c.Kiosk.Voices)
@@ -1965,6 +1968,7 @@ language         = "zh-TW"          # zh-TW, zh-CN, en, vi, id, th, fil
 duplicate_window = "60s"            # 同一人在此時間內重複打卡不送出 the same person again inside it is not sent; "0s" off
 kind_timeout     = "10s"            # 選了類別後多久恢復 a chosen kind falls back after this
 mask_names       = false            # true: 王○明
+portraits        = false            # true: 打卡時顯示大頭照 a portrait beside the answer; false: 不取得，已存的也刪除 none is fetched, and those kept are deleted
 volume           = 60               # 提示音量 of the page's tones, 0 (無聲 silent) to 100; at night a third
 night            = "22:00-05:00"    # 夜間無人時畫面變暗 the unused page dims, then is dark; "" = 不變暗 never
 voices           = ""               # 語音檔目錄 recordings said after the tone: zh-TW/in.ogg, en/not_stored.mp3 …; "" = 無 none

@@ -316,7 +316,7 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	if c.Device.Name != "a" || c.Device.Timezone.String() != "Asia/Taipei" || c.Device.StateDir != "/var/lib/punchclock" {
 		t.Errorf("device: %+v", c.Device)
 	}
-	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false, 60, [2]int{22 * 60, 5 * 60}, ""}); c.Kiosk != want {
+	if want := (kioskConfig{"127.0.0.1:8080", false, "zh-TW", time.Minute, 10 * time.Second, false, false, 60, [2]int{22 * 60, 5 * 60}, ""}); c.Kiosk != want {
 		t.Errorf("kiosk: %+v", c.Kiosk)
 	}
 	if c.Clock.Trust != "auto" || c.Outbox.ReserveMB != 64 || c.Outbox.KeepYears != 5 || c.Indicator != (indicatorConfig{RelayPulse: time.Second}) {

@@ -38,6 +38,7 @@ type archive struct {
 	kick   func(dest string)
 
 	candidates *candidates
+	portraits  *portraits
 	stamp      func() punch.Stamp // the time, for what is noted in the audit chain
 	enrol      *enroller          // nil where no daemon runs
 
@@ -47,7 +48,7 @@ type archive struct {
 
 // archive is what the running clock's own calls work on.
 func (h *clockwork) archive() *archive {
-	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, stamp: stamps{h.clock}.Now, enrol: h.enrol, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
+	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, portraits: h.portraits, stamp: stamps{h.clock}.Now, enrol: h.enrol, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
 			case w.name():
@@ -92,6 +93,9 @@ func (a *archive) routes() *http.ServeMux {
 	mux.HandleFunc("GET /people", a.serveFind)
 	mux.HandleFunc("GET /person", a.servePerson)
 	mux.HandleFunc("POST /people/forget", a.serveForget)
+	mux.HandleFunc("GET /people/portrait", a.servePortrait)
+	mux.HandleFunc("POST /people/portrait", a.serveSetPortrait)
+	mux.HandleFunc("DELETE /people/portrait", a.serveRemovePortrait)
 	mux.HandleFunc("GET /enrol/master", a.serveMasters)
 	mux.HandleFunc("POST /enrol/master", a.serveSetMaster)
 	mux.HandleFunc("GET /candidates", a.serveCandidates)
@@ -191,7 +195,7 @@ func control(cfg *config, write bool) (*controlClient, error) {
 	if err == nil || !errors.Is(err, errNoDaemon) {
 		return cl, err
 	}
-	a := &archive{cfg: cfg, kick: func(string) {}, candidates: newCandidates(cfg)}
+	a := &archive{cfg: cfg, kick: func(string) {}, candidates: newCandidates(cfg), portraits: newPortraits(cfg)}
 	if write {
 		if err := becomeOwner(cfg.Device.StateDir); err != nil {
 			return nil, err

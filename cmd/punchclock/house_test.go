@@ -93,6 +93,7 @@ type result struct {
 	Reader   string `json:"reader"`
 	Clock    string `json:"clock"`
 	Reason   string `json:"reason"`
+	Portrait string `json:"portrait"`
 	at       time.Time
 }
 
@@ -103,6 +104,7 @@ type settings struct {
 	rate   int
 	batch  int
 	extra  string // more of the configuration file
+	kiosk  string // more of its section [kiosk]
 }
 
 // newHouse writes the configuration, makes the reader's line and the clouds, and
@@ -146,6 +148,7 @@ state_dir = %q
 [kiosk]
 listen = %q
 duplicate_window = %q
+%s
 [clock]
 trust = "system"
 [[reader]]
@@ -167,7 +170,7 @@ driver = "feishu"
 base_url = "http://%s"
 app_id = %q
 app_secret_file = "feishu-secret"
-%s`, filepath.Join(h.dir, "state"), h.page, s.window, h.port, h.cloudAt, h.cloudAt, id104, s.rate, s.batch, h.cloudAt, idFS, s.extra))
+%s`, filepath.Join(h.dir, "state"), h.page, s.window, s.kiosk, h.port, h.cloudAt, h.cloudAt, id104, s.rate, s.batch, h.cloudAt, idFS, s.extra))
 	if out, code := h.run("roster", "import", "--config", h.config, filepath.Join(h.dir, "roster.csv")); code != 0 {
 		t.Fatalf("roster import: %d\n%s", code, out)
 	}

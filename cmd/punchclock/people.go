@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,8 +100,9 @@ func (t *tool) exportCopy(ctx context.Context, cfg *config, cl *controlClient, e
 // forgotten is what came of forgetting somebody: what is gone, and what is not, and why.
 type forgotten struct {
 	Employee string   `json:"employee_no"`
-	Cards    int      `json:"cards"`   // taken from the roster
-	Punches  int      `json:"punches"` // that stay
+	Cards    int      `json:"cards"`    // taken from the roster
+	Portrait bool     `json:"portrait"` // there was one
+	Punches  int      `json:"punches"`  // that stay
 	First    string   `json:"first,omitempty"`
 	Last     string   `json:"last,omitempty"`
 	Until    string   `json:"kept_until,omitempty"` // the day after which the last of them may go
@@ -144,16 +146,24 @@ func (a *archive) forget(ctx context.Context, e punch.Employee, on time.Time, fo
 	case out.Unsent > 0 && !force:
 		return out, fmt.Errorf("%d of this person's punches are not delivered yet, and a destination may need the ids: punchclock queue ls", out.Unsent)
 	}
+	theirs := portraitOf(e)
+	kept, _, err := a.portraits.list()
+	if err != nil {
+		return out, err
+	}
+	out.Portrait = slices.ContainsFunc(kept, theirs.same) // a running clock may be quicker than the drop below
 	if _, err := a.roster.Forget(e.Number, on, by); err != nil {
 		return out, err
 	}
 	errs := []error{a.audited()}
+	waited := map[string]bool{} // résumés of this name
 	if e.Name != "" {
 		errs = append(errs, a.candidates.change(func(f *candidateFile) error {
 			kept := f.Pending[:0]
 			for _, p := range f.Pending {
 				if p.Name == e.Name {
 					f.Done[p.ID] = time.Now().UTC()
+					waited[p.ID] = true
 				} else {
 					kept = append(kept, p)
 				}
@@ -162,6 +172,9 @@ func (a *archive) forget(ctx context.Context, e punch.Employee, on time.Time, fo
 			return nil
 		}))
 	}
+	n, err := a.portraits.drop(func(f portraitFile) bool { return f.same(theirs) || waited[f.resume] })
+	out.Portrait = out.Portrait || n > 0
+	errs = append(errs, err)
 	if out.Punches > 0 {
 		keep := fmt.Sprintf("%d punches, %s to %s, with employee number and card number, in the audit chain and its second copy", out.Punches, out.First, out.Last)
 		if a.cfg.Outbox.KeepYears > 0 {
@@ -208,7 +221,7 @@ func peopleCommand(t *tool) *cobra.Command {
 	var force bool
 	forget := t.reporting(&cobra.Command{
 		Use: "forget EMPLOYEE", Short: "Delete a person from everything but the punches that the law keeps", Args: cobra.ExactArgs(1),
-		Long: `Delete name, cards, ids and PIN of a person who has left, and say what remains and why.
+		Long: `Delete name, cards, ids, PIN and portrait of a person who has left, and say what remains and why.
 It is noted in the audit chain, without the name. Make the person's own copy first:
 punchclock punches export --employee N --format pdf`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -218,7 +231,11 @@ punchclock punches export --employee N --format pdf`,
 			}
 			var out forgotten
 			return t.cardCall(c.Context(), "/people/forget", q, nil, false, &out, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is forgotten: name, ids, PIN and %d cards are deleted here\n", out.Employee, out.Cards)
+				portrait := "there was no portrait"
+				if out.Portrait {
+					portrait = "so is the portrait"
+				}
+				fmt.Fprintf(w, "%s is forgotten: name, ids, PIN and %d cards are deleted here; %s\n", out.Employee, out.Cards, portrait)
 				fmt.Fprintf(w, "what remains:\n- %s\n", strings.Join(out.Remains, "\n- "))
 			})
 		},
@@ -226,6 +243,6 @@ punchclock punches export --employee N --format pdf`,
 	forget.Flags().StringVar(&on, "on", "", "whoever had the number on this `day`")
 	forget.Flags().BoolVar(&force, "force", false, "also somebody who works here, or whose punches are not delivered yet")
 	forget.Flags().StringVar(&by, "by", "", "who does it, for the audit chain")
-	c.AddCommand(forget)
+	c.AddCommand(forget, portraitCommand(t))
 	return c
 }

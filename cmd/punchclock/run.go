@@ -84,6 +84,8 @@ type clockwork struct {
 	source     *rosterSource // nil for none
 	candidates *candidates
 	walk       *resume.Walker // nil for none
+	resumes    *resume.Client // walk's
+	portraits  *portraits
 	learner    learner
 	enrol      *enroller
 	reloaded   reload   // the configuration file, since the start
@@ -159,6 +161,13 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 		log.Warn("unknown badges: look again at the next change of the roster", "err", err)
 	}
 
+	h.candidates, h.portraits = newCandidates(cfg), newPortraits(cfg)
+	if !h.portraits.on {
+		if err := errors.Join(h.portraits.clear(), h.candidates.noPortraits()); err != nil {
+			log.Error("portraits are not wanted any more, and could not be deleted", "err", err)
+		}
+	}
+
 	// Build: faces, conversation, destinations, readers. Nothing runs yet.
 	face, err := h.newFace()
 	if err != nil {
@@ -195,10 +204,11 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	if h.source, err = newRosterSource(cfg, log, h.roster, func() error { return audited(h.outbox, h.roster, stamps{h.clock}.Now) }); err != nil {
 		return &exitError{exitUsage, err}
 	}
-	h.candidates = newCandidates(cfg)
-	if h.walk, err = h.newCandidateWalk(func() bool { return h.clock.Now().State == clock.Unset }); err != nil {
+	unset := func() bool { return h.clock.Now().State == clock.Unset }
+	if h.walk, err = h.newCandidateWalk(unset); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	photos := h.newPortraitFetch(unset)
 	h.learner.look, h.learner.lamp = (&archive{cfg: cfg, roster: h.roster}).look, func(bool) {}
 	if lamp != nil {
 		h.learner.lamp = lamp.Technician
@@ -232,6 +242,12 @@ func run(ctx context.Context, cfg *config, t *tool) error {
 	}
 	if h.walk != nil {
 		house.Go(func() error { return h.walk.Run(rest) })
+	}
+	if photos != nil {
+		house.Go(func() error { return photos.run(rest) })
+	}
+	if h.portraits.on {
+		house.Go(func() error { return h.watchPortraits(rest) })
 	}
 	house.Go(func() error { return h.watchSecrets(rest) })
 	house.Go(func() error { return h.watchConfig(rest, hup) })
@@ -843,6 +859,9 @@ func (h *clockwork) newFace() (*web.Server, error) {
 		c.Fingerprint = h.cert.fingerprint
 	}
 	c.Night.From, c.Night.To = k.Night[0], k.Night[1]
+	if h.portraits.on {
+		c.Portrait = h.portraitFor
+	}
 	return web.New(c)
 }
 

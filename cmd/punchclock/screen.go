@@ -23,6 +23,9 @@ func (h *clockwork) newDoorScreen(face *web.Server) (*screen.Face, error) {
 	}
 	c := screen.Config{Device: s.Device, Turn: s.Turn, Name: h.cfg.Device.Name, Language: h.cfg.Kiosk.Language, Location: h.cfg.Device.Timezone,
 		Backend: doorBackend{backend{h}}, Status: h.doorStatus, Rows: h.doorRows, Drawn: h.metrics.drawn, Logger: h.log}
+	if h.portraits.on {
+		c.Portrait = h.portraitDots
+	}
 	if s.Device == "auto" {
 		c.Device = ""
 	}
