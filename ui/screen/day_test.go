@@ -13,11 +13,11 @@ import (
 
 // A day at the screen: its seconds, 1,200 people of different names and languages, own
 // punches, number and PIN, the state. At each quarter of the day it holds no more than at
-// the one before. The short form is 200 people, close behind each other.
+// the one before. The short form is 80 people, close behind each other.
 func TestTheScreenDoesNotGrowOverADay(t *testing.T) {
-	hours, pause := 4, 5*time.Second
+	hours, people, pause := 4, 20, time.Second
 	if os.Getenv("PUNCHCLOCK_DAY") != "" {
-		hours, pause = 24, 57*time.Second
+		hours, people, pause = 24, 50, 57*time.Second
 	}
 	synctest.Test(t, func(t *testing.T) {
 		drawn := 0
@@ -30,7 +30,7 @@ func TestTheScreenDoesNotGrowOverADay(t *testing.T) {
 		languages := []string{"", "vi", "id", "th", "fil", "en", "zh-CN"}
 		n := 0
 		hour := func() {
-			for range 50 {
+			for range people {
 				n++
 				s := answerOf([]string{"stored", "stored", "stored", "unknown_badge", "duplicate", "misread", "not_stored"}[n%7])
 				s.Result.Kind, s.Result.Language = kinds[n%4], languages[n%len(languages)]
