@@ -180,7 +180,7 @@ func TestSysusersMakesTheUserAndEveryGroupOfTheUnit(t *testing.T) {
 
 func TestEveryFileSaysWhereItGoes(t *testing.T) {
 	entries, err := fs.ReadDir(Files(), ".")
-	if err != nil || len(entries) != 11 {
+	if err != nil || len(entries) != 12 {
 		t.Fatalf("%v %v", entries, err)
 	}
 	for _, e := range entries {
