@@ -215,6 +215,8 @@ func onMemory(dir string) bool {
 	switch int64(st.Type) {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.SQUASHFS_MAGIC: // the last is a system that cannot be written
 		return true
+	case unix.OVERLAYFS_SUPER_MAGIC: // such a system, with memory laid over it
+		return true
 	}
 	return false
 }
