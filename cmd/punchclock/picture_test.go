@@ -392,7 +392,9 @@ func FuzzPicture(f *testing.F) {
 		if err != nil || len(out) > portraitMost || img.Bounds().Dx() > portraitWide || img.Bounds().Dy() > portraitHigh {
 			t.Fatalf("%d bytes, %v", len(out), err)
 		}
-		if again, err := openPicture(out, portraitMemory); err != nil || again.Bounds() != img.Bounds() {
+		// 3:4 in whole dots may be one less when it is cut again.
+		again, err := openPicture(out, portraitMemory)
+		if err != nil || again.Rect.Dx() < img.Bounds().Dx()-1 || again.Rect.Dy() < img.Bounds().Dy()-1 {
 			t.Fatalf("what is kept cannot be shown: %v", err)
 		}
 	})
