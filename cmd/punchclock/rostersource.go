@@ -36,7 +36,8 @@ import (
 
 const (
 	sourceTimeout = time.Minute
-	fewPeople     = 10 // so many may always go
+	sourceAgain   = 10 * time.Second // after a look that failed, and twice as long after each further one
+	fewPeople     = 10               // so many may always go
 )
 
 // rosterSource is the source at work. Its file in the state directory remembers what
@@ -124,15 +125,22 @@ func (s *rosterSource) get(h *clockwork) *rosterStatus {
 	return &rosterStatus{Source: shownSource(s.cfg.Roster.Source), Imported: h.when(s.seen.Imported), LookedAt: h.when(s.looked), Problem: s.problem}
 }
 
-// run looks until ctx is done.
+// run looks until ctx is done. A look that failed is repeated sooner: a new clock has its
+// network a moment after its start, and knows nobody until then.
 func (s *rosterSource) run(ctx context.Context) error {
+	again := sourceAgain
 	for {
-		s.look(ctx)
-		// Clocks that were set up together do not ask together for long.
 		every := s.cfg.Roster.Every
+		if _, err := s.look(ctx); err != nil {
+			every = min(again, every)
+			again = every * 2
+		} else {
+			again = sourceAgain
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		// Clocks that were set up together do not ask together for long.
 		case <-time.After(every - every/10 + rand.N(every/5+1)):
 		}
 	}

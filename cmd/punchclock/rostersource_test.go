@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/text/encoding/traditionalchinese"
@@ -258,4 +260,45 @@ func TestAFileIsReadWhenNobodyWritesToItAnyMore(t *testing.T) {
 	if p := d.look(); p != "" || d.names() != "000123許功蓋" {
 		t.Errorf("%q, %s", p, d.names())
 	}
+}
+
+// A new clock starts before its network does.
+func TestASourceThatCouldNotBeReadIsLookedAtAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "roster.csv")
+		d := newDesk(t, rosterConfig{Source: file})
+		d.cfg.Roster.Every = time.Hour
+		began := time.Now()
+		var run sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		run.Go(func() { d.s.run(ctx) })
+		defer func() { stop(); run.Wait() }()
+
+		seen := func(within time.Duration, names string) {
+			t.Helper()
+			for d.names() != names {
+				if time.Since(began) > within {
+					t.Fatalf("%q after %v, want %q", d.names(), time.Since(began), names)
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if err := os.WriteFile(file, []byte("employee_no,name\n1,王\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		seen(12*time.Second, "1王")
+
+		// What can be read is not read more often than it should be; what cannot for long
+		// is not asked for all the time.
+		if err := os.WriteFile(file, []byte("employee_no,name\n1,王\n2,李\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Minute)
+		if n := d.names(); n != "1王" {
+			t.Errorf("%s after %v", n, time.Since(began))
+		}
+		seen(67*time.Minute, "1王 2李")
+	})
 }
