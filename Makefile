@@ -19,7 +19,7 @@ PKGS     ?= ./...
 # What a stripped binary for a board may weigh, in bytes: 16 MiB.
 MOST     := 16777216
 
-.PHONY: help build run test test-ui bench fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base debian-arm image image-twice bundle test-image test-update image-deps
+.PHONY: help build run test test-ui bench squeeze fmt lint cross test-arm durability-kill durability-states durability-faults durability-drain durability-power power-kernel test-kernel guest-kernel guest-pi deps deb repo test-deb debian-base debian-arm image image-twice bundle test-image test-update image-deps
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,7 +64,7 @@ cross: ## build for every board, stripped, and weigh
 	@for t in $(TARGETS); do IFS=/ read -r os arch arm <<< "$$t"; dir=bin/$${t//\//-}; \
 	  GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$dir/ ./cmd/punchclock ./cmd/punchsim || exit 1; \
 	  n=$$(stat -c %s $$dir/punchclock); printf '%-14s %9d bytes\n' "$$t" "$$n"; \
-	  [ $$arch = amd64 ] || [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes"; exit 1; }; done
+	  [ $$arch = amd64 ] || [ "$$n" -le $(MOST) ] || { echo "larger than $(MOST) bytes; has make squeeze been run?"; exit 1; }; done
 
 BENCH ?= full
 bench: build ## print the figures beside what is wanted, with slow cards of our own making; as root. BENCH=quick: in a minute
@@ -244,6 +244,11 @@ image-deps:
 durability-faults: deps ## make each write, sync, truncation and rename fail in turn, and every sync come 800 ms late
 	FAULTS=all $(GO) test -count=1 -timeout 60m -v -run 'Fault' ./queue
 	SLOW_TAPS=100 $(GO) test -count=1 -timeout 20m -v -run 'Slow' ./cmd/punchclock
+
+PACKED := ui/screen/outlines.gz ui/lcd/glyphs.gz queue/roster/encodings.gz
+squeeze: ## pack the tables in the program a twentieth smaller than Go does, after a test has made one anew (-update)
+	@command -v zopfli >/dev/null || { echo "install Debian's package zopfli"; exit 1; }
+	@t=$$(mktemp); trap "rm -f $$t" EXIT; set -e; for f in $(PACKED); do gunzip -c $$f > $$t; zopfli -c $$t > $$f; ls -l $$f; done
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')

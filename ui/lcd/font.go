@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unicode/utf8"
 )
 
-// glyphs.gz, unpacked: the number of glyphs n as u32, then n code points as u32,
-// ascending, then n bytes of width (8 or 16 dots), then n pictures of 16 rows, two
-// bytes a row, the first dot in the highest bit. Big-endian.
+// glyphs.gz, unpacked: the number of glyphs n as u32, then n code points in ascending
+// order, each as its distance from the one before as u32, then n bytes of width (8 or 16
+// dots), then n pictures of 16 rows: the left 8 dots of each, then the right 8 dots of
+// each, the first dot in the highest bit. Big-endian. In this order it packs best.
 //
 //go:embed glyphs.gz
 var packed []byte
@@ -58,11 +60,20 @@ func parseFont(b []byte) (*font, error) {
 	if b = b[4:]; n < 0 || n > 1<<16 || len(b) != n*(4+1+2*glyphHeight) {
 		return nil, bad
 	}
-	f := &font{points: make([]rune, n), widths: b[4*n : 5*n], rows: b[5*n:]}
+	f := &font{points: make([]rune, n), widths: slices.Clone(b[4*n : 5*n]), rows: slices.Clone(b[5*n:])}
+	at := uint32(0)
+	var halves [2 * glyphHeight]byte
 	for i := range n {
-		f.points[i] = rune(binary.BigEndian.Uint32(b[4*i:]))
-		if i > 0 && f.points[i] <= f.points[i-1] || f.widths[i] != 8 && f.widths[i] != 16 {
+		by := binary.BigEndian.Uint32(b[4*i:])
+		if by == 0 || by > utf8.MaxRune-at || f.widths[i] != 8 && f.widths[i] != 16 {
 			return nil, bad
+		}
+		at += by
+		f.points[i] = rune(at)
+		rows := f.rows[2*glyphHeight*i:]
+		copy(halves[:], rows)
+		for y := range glyphHeight {
+			rows[2*y], rows[2*y+1] = halves[y], halves[glyphHeight+y]
 		}
 	}
 	return f, nil

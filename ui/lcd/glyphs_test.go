@@ -101,7 +101,7 @@ func makeFont(t *testing.T, file []byte) []byte {
 		t.Fatalf("%s holds no font %s", fontFile, fontName)
 	}
 	var points, widths, rows []byte
-	n := 0
+	n, last := 0, rune(0)
 	for _, r := range alphabet(t) {
 		advance, ok := face.GlyphAdvance(r)
 		w := advance.Round()
@@ -112,8 +112,10 @@ func makeFont(t *testing.T, file []byte) []byte {
 		draw.Draw(img, img.Bounds(), image.Black, image.Point{}, draw.Src)
 		d := xfont.Drawer{Dst: img, Src: image.White, Face: face, Dot: fixed.P(0, baseline)}
 		d.DrawString(string(r))
-		points = binary.BigEndian.AppendUint32(points, uint32(r))
+		points = binary.BigEndian.AppendUint32(points, uint32(r-last))
+		last = r
 		widths = append(widths, byte(w))
+		var left, right []byte
 		for y := range glyphHeight {
 			row := uint16(0)
 			for x := range w {
@@ -121,8 +123,9 @@ func makeFont(t *testing.T, file []byte) []byte {
 					row |= 0x8000 >> x
 				}
 			}
-			rows = binary.BigEndian.AppendUint16(rows, row)
+			left, right = append(left, byte(row>>8)), append(right, byte(row))
 		}
+		rows = slices.Concat(rows, left, right)
 		n++
 	}
 	return slices.Concat(binary.BigEndian.AppendUint32(nil, uint32(n)), points, widths, rows)
