@@ -258,7 +258,7 @@ lint: ## vet and staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 # What the tests use beside Go, from Debian. Nothing is installed that is there.
-NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog mmdebstrap:mmdebstrap apt-ftparchive:apt-utils gpg:gpg rauc:rauc mksquashfs:squashfs-tools openssl:openssl pdftotext:poppler-utils mutool:mupdf-tools qpdf:qpdf
+NEEDS := gcc:gcc qemu-arm:qemu-user systemd-analyze:systemd strace:strace chromium:chromium qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs xz:xz-utils zstd:zstd mcopy:mtools mkfs.vfat:dosfstools losetup:mount rsyslogd:rsyslog mmdebstrap:mmdebstrap apt-ftparchive:apt-utils gpg:gpg rauc:rauc mksquashfs:squashfs-tools openssl:openssl pdftotext:poppler-utils mutool:mupdf-tools qpdf:qpdf cjpeg:libjpeg-turbo-progs
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; want=; for n in $(NEEDS); do command -v $${n%%:*} >/dev/null || want="$$want $${n##*:}"; done; \
 	if fc-list :lang=zh 2>/dev/null | grep -q .; then :; else want="$$want fontconfig fonts-noto-cjk"; fi; \

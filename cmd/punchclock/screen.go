@@ -88,7 +88,7 @@ func (b doorBackend) Correct(ctx context.Context, id, kind string) (late bool, e
 }
 
 // doorStatus is the line at the foot of the screen: the destination that is furthest
-// behind tells how many punches have not arrived everywhere.
+// behind tells how many punches have not arrived everywhere, or wait for a person.
 func (h *clockwork) doorStatus() screen.Status {
 	b := h.outbox.Stats()
 	s := screen.Status{Ready: h.lastReady() == nil, Destinations: len(h.workers), Mended: h.outbox.Incident() != "", SpaceLow: b.Free < b.Total/5}
@@ -96,7 +96,7 @@ func (h *clockwork) doorStatus() screen.Status {
 	for _, w := range h.workers {
 		d := b.Destinations[w.cfg().Name]
 		s.Pending, s.Oldest = max(s.Pending, int(d.Pending)), max(s.Oldest, d.Oldest)
-		s.Parked += d.Parked
+		s.Parked = max(s.Parked, d.Parked)
 		switch w.status().State {
 		case drain.OK:
 		case drain.Retrying:

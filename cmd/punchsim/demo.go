@@ -67,6 +67,8 @@ const (
 	rosterFile = "roster.csv"
 	logFile    = "punchclock.log"
 	lockFile   = "demo.lock"
+	adminFile  = "admin-pin" // the secret of that name, which the clock takes once
+	adminPIN   = "demo-4711"
 	readerLink = "reader"
 )
 
@@ -118,6 +120,10 @@ func (d *demo) run(ctx context.Context) error {
 	if err := os.WriteFile(d.path(configFile), []byte(d.config(kiosk, c)), 0o600); err != nil {
 		c.listener.Close()
 		return fmt.Errorf("write the clock's configuration: %w", err)
+	}
+	if err := os.WriteFile(d.path(adminFile), []byte(adminPIN), 0o600); err != nil {
+		c.listener.Close()
+		return fmt.Errorf("write the PIN of the admin page: %w", err)
 	}
 
 	l, err := newLine(d.path(readerLink), "rdm6300")
@@ -329,6 +335,7 @@ func (k *desk) run(ctx context.Context) error {
 		return err
 	}
 	k.say("kiosk page    %s/", k.kiosk)
+	k.say("admin page    %s/admin, PIN %s", k.kiosk, adminPIN)
 	k.say("the clouds    %s", k.clouds.control())
 	k.say("clock's log   %s", k.path(logFile))
 	hands := !k.once && isTerminal(k.in)

@@ -146,12 +146,13 @@
 		const line = byId("line");
 		if (!status || !status.destinations) return put(line, "");
 		// Destinations take the same punches in the same order: the one furthest
-		// behind tells how many have not arrived everywhere.
+		// behind tells how many have not arrived everywhere, and so with those that a
+		// person must look at.
 		let pending = 0, oldest = 0, parked = 0, stuck = false, away = 0;
 		for (const d of status.destinations) {
 			pending = Math.max(pending, d.pending || 0);
 			oldest = Math.max(oldest, d.oldest_unsent_seconds || 0);
-			parked += d.parked || 0;
+			parked = Math.max(parked, d.parked || 0);
 			if (d.state === "retrying") away++;
 			else if (d.state !== "ok") stuck = true;
 		}
