@@ -45,8 +45,9 @@ import (
 //	                 of an import only, a text, which an older program passes over
 //
 // What the chain holds of people and cards, from its first record on: every change of who
-// has a card, by whatever way, and of which cards are refused. A change made by one hand is
-// a record of its own. An import is one record, however much it changes: counts, and in raw
+// has a card that takes it from somebody, and by hand every one, and of which cards are
+// refused. A change made by one hand is a record of its own. An import is none where it
+// only adds, and else one, however much it changes: counts, and in raw
 // the SHA-256 of the file as it came, so that who keeps the file can show that it was this
 // one; behind it up to a hundred records for single numbers and cards, those that took
 // something from somebody first. The roster keeps what is to be noted in its own

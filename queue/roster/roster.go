@@ -728,7 +728,11 @@ func (r *Roster) Import(rows []Row, from Source) (Diff, error) {
 				return err
 			}
 		}
-		s.noteImport(r.now.Load(), d, from)
+		// A file that only adds people, and gives them cards that were nobody's, changes
+		// nothing that stands: the punches that it links say so by themselves.
+		if len(d.Passed) > 0 || slices.ContainsFunc(d.Cards, func(c CardChange) bool { return c.From != "" }) {
+			s.noteImport(r.now.Load(), d, from)
+		}
 		return nil
 	})
 }
