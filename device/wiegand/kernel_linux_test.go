@@ -523,7 +523,9 @@ func firstFrame(t *testing.T) {
 			d.sleep(100 * time.Millisecond)
 		})
 		p.kill()
-		if c := compare(t, want, p.lines()); c.right < must {
+		// For two seconds the wires were never quiet, and it may have said so.
+		lines := slices.DeleteFunc(p.lines(), func(l string) bool { return strings.HasPrefix(l, "down reader front: the wires are never quiet") })
+		if c := compare(t, want, lines); c.right < must {
 			t.Errorf("started in the middle of a frame: %d of %d and more were read, %q", c.right, must, p.lines())
 		}
 	}
