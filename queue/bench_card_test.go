@@ -118,7 +118,7 @@ func newCard(t testing.TB, m *cardModel) (*card, error) {
 		return nil, fmt.Errorf("mkfs.ext4: %w: %s", err, out)
 	}
 	at := filepath.Join(tmp, "at")
-	if err := errors.Join(os.Mkdir(at, 0o700), syscall.Mount(dev, at, "ext4", syscall.MS_NOATIME|unix.MS_LAZYTIME, "")); err != nil {
+	if err := errors.Join(os.Mkdir(at, 0o700), syscall.Mount(dev, at, "ext4", syscall.MS_NOATIME, "")); err != nil {
 		detach()
 		return nil, fmt.Errorf("mount: %w", err)
 	}
