@@ -87,9 +87,9 @@ func TestAFileThatIsWrongOrHalfWrittenChangesNothing(t *testing.T) {
 	}
 	who := 0
 	for name, c := range map[string]struct{ text, want string }{
-		"half written":   {right[:strings.Index(right, "client_secret_file")+3], ":21:3: this is not TOML"},
-		"a mistake":      {strings.Replace(right, "calls_per_second = 25", "calls_per_second = 99", 1), ":22:20: destination.calls_per_second = 99 is out of range"},
-		"two at once":    {strings.NewReplacer("calls_per_second = 25", "calls_per_second = 7", "batch = 50", "batsh = 50").Replace(right), `:23:1: unknown key "batsh"`},
+		"half written":   {right[:strings.Index(right, "client_secret_file")+3], ":22:3: this is not TOML"},
+		"a mistake":      {strings.Replace(right, "calls_per_second = 25", "calls_per_second = 99", 1), ":23:20: destination.calls_per_second = 99 is out of range"},
+		"two at once":    {strings.NewReplacer("calls_per_second = 25", "calls_per_second = 7", "batch = 50", "batsh = 50").Replace(right), `:24:1: unknown key "batsh"`},
 		"empty":          {"", ":1:1: schema is missing"},
 		"no certificate": {strings.Replace(right, "batch = 50", "ca_file = \"nowhere.pem\"", 1), "nowhere.pem"},
 	} {

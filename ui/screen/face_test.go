@@ -25,8 +25,9 @@ type panel struct {
 	f       frame
 	mu      sync.Mutex
 	sent    []image.Rectangle
-	grounds []sight // of the upper left corner, when they changed
-	corner  uint32  // what is there now
+	grounds []sight  // of the upper left corner, when they changed
+	corner  uint32   // what is there now
+	shown   []uint32 // all that was sent
 	off     bool
 	gone    error
 	closed  bool
@@ -39,7 +40,8 @@ type sight struct {
 }
 
 func newPanel(w, h int) *panel {
-	return &panel{f: frame{w: w, h: h, pitch: w + 16, wide: make([]uint32, (w+16)*h)}}
+	n := (w + 16) * h
+	return &panel{f: frame{w: w, h: h, pitch: w + 16, wide: make([]uint32, n)}, shown: make([]uint32, n)}
 }
 
 func (p *panel) frame() *frame { return &p.f }
@@ -52,6 +54,10 @@ func (p *panel) flush(r image.Rectangle) error {
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, r)
 	p.corner = p.f.wide[0]
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		from, to := y*p.f.pitch+r.Min.X, y*p.f.pitch+r.Max.X
+		copy(p.shown[from:to], p.f.wide[from:to])
+	}
 	if c := p.corner; len(p.grounds) == 0 || p.grounds[len(p.grounds)-1].c != c {
 		p.grounds = append(p.grounds, sight{time.Now(), c})
 	}
@@ -671,7 +677,7 @@ func TestFingersAreReadFromTheKernelsEvents(t *testing.T) {
 func (p *panel) look() []uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.f.wide)
+	return slices.Clone(p.shown)
 }
 
 // The answer is there at once; the picture comes into its place when it is unpacked, and
