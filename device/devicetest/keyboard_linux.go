@@ -42,39 +42,57 @@ func NewKeyboard(t testing.TB, vendor, product uint16, phys string) *Keyboard {
 	}
 	k := &Keyboard{t: t, dev: dev}
 	t.Cleanup(k.Unplug)
-	ioctl := func(request uintptr, arg uintptr) {
-		t.Helper()
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, dev.Fd(), request, arg); e != 0 {
-			t.Fatalf("simulated keyboard: request %#x: %v", request, e)
-		}
-	}
-	ioctl(uiSetEvBit, 1) // EV_KEY
+	u := uinput{t, dev}
+	u.set(uiSetEvBit, 1) // EV_KEY
 	for key := uintptr(1); key < 128; key++ {
-		ioctl(uiSetKeyBit, key)
+		u.set(uiSetKeyBit, key)
 	}
 	if phys != "" {
 		b, err := unix.BytePtrFromString(phys)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ioctl(uiSetPhys, uintptr(unsafe.Pointer(b)))
+		u.pass(uiSetPhys, unsafe.Pointer(b))
 	}
 	var setup [92]byte                          // struct uinput_setup
 	binary.LittleEndian.PutUint16(setup[0:], 3) // BUS_USB
 	binary.LittleEndian.PutUint16(setup[2:], vendor)
 	binary.LittleEndian.PutUint16(setup[4:], product)
 	copy(setup[8:], fmt.Sprintf("simulated reader %04x:%04x", vendor, product))
-	ioctl(uiDevSetup, uintptr(unsafe.Pointer(&setup)))
-	ioctl(uiDevCreate, 0)
-	k.Path = eventDevice(t, ioctl)
+	u.pass(uiDevSetup, unsafe.Pointer(&setup))
+	u.set(uiDevCreate, 0)
+	k.Path = u.eventDevice()
 	return k
 }
 
+// uinput is the kernel's file that input devices are made by.
+type uinput struct {
+	t   testing.TB
+	dev *os.File
+}
+
+// set asks for something with a number.
+func (u uinput) set(request, n uintptr) {
+	u.t.Helper()
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, u.dev.Fd(), request, n); e != 0 {
+		u.t.Fatalf("simulated input: request %#x: %v", request, e)
+	}
+}
+
+// pass hands over memory. It stays a pointer up to the call: a stack that grows takes
+// what lies on it along, and a number would go on telling the old place.
+func (u uinput) pass(request uintptr, at unsafe.Pointer) {
+	u.t.Helper()
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, u.dev.Fd(), request, uintptr(at)); e != 0 {
+		u.t.Fatalf("simulated input: request %#x: %v", request, e)
+	}
+}
+
 // eventDevice waits for the device of what was made just now.
-func eventDevice(t testing.TB, ioctl func(request, arg uintptr)) string {
-	t.Helper()
+func (u uinput) eventDevice() string {
+	u.t.Helper()
 	var name [64]byte
-	ioctl(uiGetSysname, uintptr(unsafe.Pointer(&name)))
+	u.pass(uiGetSysname, unsafe.Pointer(&name))
 	dir := "/sys/devices/virtual/input/" + unix.ByteSliceToString(name[:])
 	for range 100 {
 		if m, _ := filepath.Glob(dir + "/event*"); len(m) == 1 {
@@ -82,7 +100,7 @@ func eventDevice(t testing.TB, ioctl func(request, arg uintptr)) string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("simulated input: no event device below %s", dir)
+	u.t.Fatalf("simulated input: no event device below %s", dir)
 	return ""
 }
 

@@ -5,8 +5,6 @@ import (
 	"os"
 	"testing"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // TouchScreen is a touch screen of the kernel that the test touches. It exists where
@@ -37,33 +35,28 @@ func NewTouchScreen(t testing.TB, w, h int32, slots bool) *TouchScreen {
 	}
 	s := &TouchScreen{t: t, dev: dev, slots: slots}
 	t.Cleanup(s.Unplug)
-	ioctl := func(request uintptr, arg uintptr) {
-		t.Helper()
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, dev.Fd(), request, arg); e != 0 {
-			t.Fatalf("simulated touch screen: request %#x: %v", request, e)
-		}
-	}
-	ioctl(uiSetPropBit, 1) // INPUT_PROP_DIRECT
+	u := uinput{t, dev}
+	u.set(uiSetPropBit, 1) // INPUT_PROP_DIRECT
 	axes := map[uint16]int32{0: w, 1: h}
 	if slots {
 		axes = map[uint16]int32{0x2f: 9, 0x35: w, 0x36: h, 0x39: 65535}
 	} else {
-		ioctl(uiSetEvBit, 1)      // EV_KEY
-		ioctl(uiSetKeyBit, 0x14a) // BTN_TOUCH
+		u.set(uiSetEvBit, 1)      // EV_KEY
+		u.set(uiSetKeyBit, 0x14a) // BTN_TOUCH
 	}
-	ioctl(uiSetEvBit, 3) // EV_ABS
+	u.set(uiSetEvBit, 3) // EV_ABS
 	for axis, most := range axes {
-		ioctl(uiSetAbsBit, uintptr(axis))
+		u.set(uiSetAbsBit, uintptr(axis))
 		var setup [28]byte // struct uinput_abs_setup
 		binary.LittleEndian.PutUint16(setup[0:], axis)
 		binary.LittleEndian.PutUint32(setup[12:], uint32(most))
-		ioctl(uiAbsSetup, uintptr(unsafe.Pointer(&setup)))
+		u.pass(uiAbsSetup, unsafe.Pointer(&setup))
 	}
 	var setup [92]byte // struct uinput_setup
 	copy(setup[8:], "simulated touch screen")
-	ioctl(uiDevSetup, uintptr(unsafe.Pointer(&setup)))
-	ioctl(uiDevCreate, 0)
-	s.Path = eventDevice(t, ioctl)
+	u.pass(uiDevSetup, unsafe.Pointer(&setup))
+	u.set(uiDevCreate, 0)
+	s.Path = u.eventDevice()
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -245,8 +246,16 @@ func (c *card) findConnector() (f found, encoders, crtcs []uint32, err error) {
 	return f, nil, nil, fmt.Errorf("%s: no display is connected; check its cable and its supply", c.path)
 }
 
-// address is where a list lies. Lists that are made lie where they are for good.
-func address[T any](list []T) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(list)))) }
+// addressed is the last list that address was asked for. What is kept here is never on a
+// stack, where the compiler puts short lists, and which moves when it grows.
+var addressed unsafe.Pointer
+
+// address is where a list lies, for good.
+func address[T any](list []T) uint64 {
+	p := unsafe.Pointer(unsafe.SliceData(list))
+	atomic.StorePointer(&addressed, p)
+	return uint64(uintptr(p))
+}
 
 // bestMode is the one that the display likes best, unless that is very large.
 func bestMode(modes []modeInfo) modeInfo {
