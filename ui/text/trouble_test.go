@@ -1,8 +1,6 @@
 package text
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,24 +9,8 @@ import (
 // inSource finds what a pattern captures in the Go files of folders, tests aside.
 func inSource(t *testing.T, pattern string, globs ...string) (all []string) {
 	t.Helper()
-	re := regexp.MustCompile(pattern)
-	for _, g := range globs {
-		files, err := filepath.Glob(g)
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: %v", g, err)
-		}
-		for _, f := range files {
-			if strings.HasSuffix(f, "_test.go") {
-				continue
-			}
-			b, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range re.FindAllStringSubmatch(string(b), -1) {
-				all = append(all, m[1])
-			}
-		}
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(sources(t, globs...), -1) {
+		all = append(all, m[1])
 	}
 	return all
 }
