@@ -36,7 +36,7 @@ test: deps ## all that a change must pass
 	$(MAKE) --no-print-directory build cross
 	@echo "go test -race ./..., all it says in bin/test.log"
 	@CGO_ENABLED=1 $(GO) test -race -v -timeout 25m $(PKGS) > bin/test.log 2>&1 || { grep -vE '^ *(=== |--- PASS)' bin/test.log | tail -n 400; exit 1; }
-	@grep -E '^ok' bin/test.log; echo "NOT RUN here, and why:"; grep -hB1 -E '^ *--- SKIP' bin/test.log || echo "nothing"
+	@grep -E '^ok' bin/test.log; echo "NOT RUN here, and why:"; awk '/^=== (RUN|NAME|CONT) /{n=$$3} /^ +[A-Za-z0-9_]+\.go:[0-9]+: /{sub(/^ +/,""); why[n]=$$0} /^ *--- SKIP: /{print $$3 ": " why[$$3]; some=1} END{if(!some) print "nothing"}' bin/test.log
 	$(MAKE) --no-print-directory test-arm
 	@if $(MAKE) --no-print-directory power-kernel; then $(MAKE) --no-print-directory durability-power N=5; \
 	else echo "NOT RUN: 5 power cuts in a virtual machine, because its kernel could not be fetched, see above"; fi
@@ -55,7 +55,7 @@ test-ui: deps ## every screen in every language and size in a real browser, with
 	@ls bin/screens | wc -l | xargs -I{} echo "{} pictures in bin/screens"
 
 test-arm: deps ## the parts that touch bytes, as 32-bit ARM and 64-bit ARM code under emulation
-	@echo "under emulation without the kill, crash and fault tests: an emulated program cannot start another"
+	@echo "NOT RUN under emulation: the kill, crash and fault tests, for an emulated program cannot start another; the others in their short form. make test runs all of them on this machine itself"
 	GOARCH=arm GOARM=6 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-arm ./queue/... ./device ./device/evdev ./device/keypad ./device/mfrc522 ./device/pn532 ./device/serialport ./device/wiegand ./device/clock ./sync/token ./ui/text
 	GOARCH=arm GOARM=6 $(GO) test -short -run 'Structures|Golden|Turned|Sixteen|Fingers' -timeout 10m -exec qemu-arm ./ui/screen
 	GOARCH=arm64 $(GO) test -short -skip 'Kill|Crash|Fault' -timeout 10m -exec qemu-aarch64 ./queue/... ./device ./device/evdev ./device/mfrc522 ./device/pn532 ./device/serialport ./sync/token

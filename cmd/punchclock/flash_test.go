@@ -367,7 +367,7 @@ func TestNothingIsWrittenForAConfigurationWithAMistake(t *testing.T) {
 // A disk of this machine is not a card, whatever is said.
 func TestDisksInUseAreRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("loop devices need root")
+		t.Skip("a disk of one's own, a loop device, can be made by root only")
 	}
 	file := filepath.Join(t.TempDir(), "disk")
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 8<<20)); err != nil {
@@ -375,7 +375,7 @@ func TestDisksInUseAreRefused(t *testing.T) {
 	}
 	out, err := exec.Command("losetup", "--find", "--show", file).Output()
 	if err != nil {
-		t.Skipf("losetup: %v; on Debian: apt-get install mount", err)
+		t.Skipf("this machine gives no loop device: losetup: %v; on Debian: apt-get install mount", err)
 	}
 	loop := strings.TrimSpace(string(out))
 	t.Cleanup(func() { exec.Command("losetup", "-d", loop).Run() })
@@ -399,20 +399,22 @@ func TestDisksInUseAreRefused(t *testing.T) {
 		t.Error("the disk is not the image")
 	}
 
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", loop).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", loop, dir).CombinedOutput(); err != nil {
-		t.Skipf("mount: %v %s", err, out)
-	}
-	t.Cleanup(func() { exec.Command("umount", dir).Run() })
-	if err := theseDisks.check(loop, true); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("is mounted at %s: unmount it first", dir)) {
-		t.Error(err)
-	}
-	if _, err := openDisk(loop); !errors.Is(err, syscall.EBUSY) {
-		t.Errorf("the kernel gave a mounted disk away: %v", err)
-	}
+	t.Run("mounted", func(t *testing.T) {
+		if out, err := exec.Command("mkfs.ext4", "-q", "-F", loop).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		dir := t.TempDir()
+		if out, err := exec.Command("mount", loop, dir).CombinedOutput(); err != nil {
+			t.Skipf("this machine lets not even root mount a disk: %v %s", err, out)
+		}
+		t.Cleanup(func() { exec.Command("umount", dir).Run() })
+		if err := theseDisks.check(loop, true); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("is mounted at %s: unmount it first", dir)) {
+			t.Error(err)
+		}
+		if _, err := openDisk(loop); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("the kernel gave a mounted disk away: %v", err)
+		}
+	})
 }
 
 // The rest of the refusals, on a machine as the kernel would describe it. Every disk
@@ -426,7 +428,7 @@ func TestDisksAreToldApartByWhatTheKernelSays(t *testing.T) {
 		}
 	}
 	if node == "" {
-		t.Skip("this machine has no block device to name")
+		t.Skip("this machine has no block device (of /dev/loop0, loop1, vda, sda) that a test could give a card's name to")
 	}
 	st, err := os.Stat(node)
 	if err != nil {

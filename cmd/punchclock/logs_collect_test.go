@@ -40,26 +40,30 @@ func newRoom(t *testing.T) *room {
 	t.Helper()
 	const journald = "/lib/systemd/systemd-journald"
 	if os.Geteuid() != 0 {
-		t.Skip("a journal of one's own takes root")
+		t.Skip("a journal of one's own can be started by root only")
 	}
 	for _, tool := range []string{journald, "rsyslogd", "unshare", "nsenter", "systemd-cat", "journalctl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			t.Skipf("%s is not installed; on Debian: apt-get install systemd util-linux rsyslog", tool)
 		}
 	}
 	if found, _ := filepath.Glob("/usr/lib/*/rsyslog/imrelp.so"); len(found) == 0 {
-		t.Skip("rsyslog-relp is not installed")
+		t.Skip("rsyslog's RELP is not installed; on Debian: apt-get install rsyslog-relp")
 	}
 	if id, _ := os.ReadFile("/etc/machine-id"); len(id) < 32 {
-		t.Skip("the machine has no id, so its journal has no folder")
+		t.Skip("this machine has no /etc/machine-id, so its journal has no folder; systemd-machine-id-setup makes one")
 	}
 	cmd := exec.Command("unshare", "-m", "sh", "-ec", "mount --make-rprivate /; mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal /run/log/journal; mount -t tmpfs tmpfs /var/log; exec "+journald)
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	r := &room{t: t, pid: cmd.Process.Pid}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
+	for end := time.Now().Add(time.Minute); ; {
 		if c, err := net.Dial("unixgram", r.path("/run/systemd/journal/socket")); err == nil {
 			c.Close()
 			// Not this machine's own: the folder is on the new /run.
@@ -67,8 +71,13 @@ func newRoom(t *testing.T) *room {
 				return r
 			}
 		}
-		if syscall.Kill(r.pid, 0) != nil || time.Now().After(end) {
-			t.Skip("systemd's journal does not run here: it takes a mount namespace")
+		select {
+		case <-ended:
+			t.Skipf("systemd's journal cannot be started here, in a mount namespace of its own: %v %s", cmd.ProcessState, said.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(end) {
+			t.Fatal("a journal of one's own runs, and takes nothing")
 		}
 	}
 }

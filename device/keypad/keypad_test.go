@@ -511,7 +511,7 @@ func TestSettingsAreRefusedWithAWayOut(t *testing.T) {
 
 func TestAMachineWithoutTheChipIsToldSo(t *testing.T) {
 	if chips, _ := fs.Glob(os.DirFS("/dev"), "gpiochip*"); len(chips) > 0 {
-		t.Skip("this machine has GPIO")
+		t.Skip("this machine has GPIO, and this is about one that has none")
 	}
 	for _, chip := range []string{"", "pinctrl-rp1", "/dev/gpiochip77"} {
 		if _, err := openPad(chip, []int{1, 2, 3, 4}, []int{5, 6, 7, 8}); !errors.Is(err, device.ErrMissing) {

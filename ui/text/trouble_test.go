@@ -64,12 +64,12 @@ func TestWhatDoctorLooksAtIsNamedInChinese(t *testing.T) {
 	used := map[string]bool{}
 	for _, title := range titles {
 		used[title] = true
-		zh, todo := For("zh-TW").Check(title)
-		if row := checks[title]; zh == "" || todo == "" || row[1] == "" || row[3] == "" {
-			t.Errorf("%q is %q, and if it is not well: %q", title, zh, todo)
+		zh, remedy := For("zh-TW").Check(title)
+		if row := checks[title]; zh == "" || remedy == "" || row[1] == "" || row[3] == "" {
+			t.Errorf("%q is %q, and if it is not well: %q", title, zh, remedy)
 		}
-		if en, todo := For("en").Check(title); en != title || todo != "" {
-			t.Errorf("in English %q is %q, %q", title, en, todo)
+		if en, remedy := For("en").Check(title); en != title || remedy != "" {
+			t.Errorf("in English %q is %q, %q", title, en, remedy)
 		}
 	}
 	for _, g := range groups {
