@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -205,12 +204,16 @@ func newCUSE(t testing.TB, name string, ioctl func(call) answer) {
 		unix.Close(fd)
 		<-ended
 	})
+	// The kernel shows the name before there is anything behind it: opening says when
+	// there is.
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat("/dev/" + name); err == nil {
+		dev, err := unix.Open("/dev/"+name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(dev)
 			return
 		}
 		if time.Since(began) > 5*time.Second {
-			t.Fatalf("the kernel made no /dev/%s", name)
+			t.Fatalf("the kernel made no /dev/%s: %v", name, err)
 		}
 	}
 }
