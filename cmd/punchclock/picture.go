@@ -21,6 +21,7 @@ const (
 	pictureMost    = 12 << 20 // bytes of a file; a telephone's are half of it
 	pictureMemory  = 32 << 20 // bytes that it may take unpacked: 21 megapixels of a camera's JPEG, 8 of a PNG
 	pictureSide    = 32       // dots; less is no portrait
+	pictureScans   = 100      // of a JPEG, each of which goes through all of it; a camera's has 1, a careful program's 10
 	portraitWide   = 240      // dots, at most, of what is kept
 	portraitHigh   = 320
 	portraitMost   = 128 << 10 // bytes of what is kept; it is about 15,000
@@ -124,7 +125,7 @@ func measureJPEG(b []byte) (s pictureSize, err error) {
 		at += 2 + n
 		switch {
 		case marker == jpegSOS:
-			if s.w == 0 {
+			if s.w == 0 || bytes.Count(b, []byte{0xFF, jpegSOS}) > pictureScans {
 				return s, errNoPicture
 			}
 			if red {

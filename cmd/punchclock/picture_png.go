@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"compress/flate"
 	endian "encoding/binary"
 	"hash/crc32"
@@ -25,7 +24,8 @@ type pngKind struct {
 	adam7   bool
 	palette []byte // three bytes each
 	alpha   []byte // of the palette
-	rest    []byte // the chunks behind IHDR
+	rest    []byte // the chunks that are not read yet
+	packed  []byte // of the IDAT that is read
 }
 
 // measurePNG reads the first chunk, which must be IHDR.
@@ -51,7 +51,7 @@ func measurePNG(b []byte) (s pictureSize, err error) {
 		return s, errNoPicture
 	}
 	k.w, k.h = int(w), int(h)
-	return pictureSize{w: k.w, h: k.h, memory: 3 * int64(w) * int64(h), turn: 1, unpack: func([]byte) (dots, error) { return k.unpack() }}, nil
+	return pictureSize{w: k.w, h: k.h, memory: 3 * int64(w) * int64(h), turn: 1, unpack: func([]byte) (dots, error) { k := k; return k.unpack() }}, nil
 }
 
 // chunk reads the next one.
@@ -72,11 +72,27 @@ func (k *pngKind) chunk() (name string, body []byte, ok bool) {
 // apart.
 var adam7 = [...]struct{ x, y, dx, dy int }{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}
 
-func (k pngKind) unpack() (dots, error) {
-	var packed []io.Reader
-	for end := false; !end; {
+// Read reads on in what the IDATs hold: there may be a million of them.
+func (k *pngKind) Read(b []byte) (int, error) {
+	for len(k.packed) == 0 {
+		switch name, body, ok := k.chunk(); {
+		case !ok:
+			return 0, errNoPicture
+		case name == "IEND":
+			return 0, io.EOF
+		case name == "IDAT":
+			k.packed = body
+		}
+	}
+	n := copy(b, k.packed)
+	k.packed = k.packed[n:]
+	return n, nil
+}
+
+func (k *pngKind) unpack() (dots, error) {
+	for k.packed == nil {
 		name, body, ok := k.chunk()
-		if !ok {
+		if !ok || name == "IEND" {
 			return nil, errNoPicture
 		}
 		switch name {
@@ -85,20 +101,17 @@ func (k pngKind) unpack() (dots, error) {
 		case "tRNS":
 			k.alpha = body
 		case "IDAT":
-			packed = append(packed, bytes.NewReader(body))
-		case "IEND":
-			end = true
+			k.packed = body
 		}
 	}
 	if k.colour == 3 && (len(k.palette) == 0 || len(k.palette)%3 != 0) {
 		return nil, errNoPicture
 	}
-	in := io.MultiReader(packed...)
 	var head [2]byte // of zlib; its checksum is passed over, for each chunk has one
-	if _, err := io.ReadFull(in, head[:]); err != nil || head[0]&15 != 8 || endian.BigEndian.Uint16(head[:])%31 != 0 || head[1]&32 != 0 {
+	if _, err := io.ReadFull(k, head[:]); err != nil || head[0]&15 != 8 || endian.BigEndian.Uint16(head[:])%31 != 0 || head[1]&32 != 0 {
 		return nil, errNoPicture
 	}
-	rows := flate.NewReader(in)
+	rows := flate.NewReader(k)
 	out := make([]byte, 3*k.w*k.h)
 	passes := adam7[:]
 	if !k.adam7 {
@@ -127,6 +140,9 @@ func (k pngKind) unpack() (dots, error) {
 		}
 	}
 	if _, err := io.ReadFull(rows, head[:1]); err != io.EOF { // there is more in it than its header says
+		return nil, errNoPicture
+	}
+	if _, err := io.Copy(io.Discard, k); err != nil { // it was cut off
 		return nil, errNoPicture
 	}
 	return func(x, y int) (byte, byte, byte) {

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -291,6 +292,9 @@ func headerOf(b []byte, w, h uint32) []byte {
 
 func TestWhatIsNoPortraitIsRefusedBeforeItIsUnpacked(t *testing.T) {
 	small, large := asPNG(t, painting(60, 80)), asJPEG(t, painting(600, 800), 90)
+	nothing := append(make([]byte, 4), "IDAT\x35\xaf\x06\x1e"...) // a part without content, and its checksum
+	parts := bytes.Index(small, []byte("IDAT")) - 4
+	scan := bytes.Index(large, []byte{0xFF, 0xDA})
 	for name, c := range map[string]struct {
 		b     []byte
 		words string
@@ -306,6 +310,8 @@ func TestWhatIsNoPortraitIsRefusedBeforeItIsUnpacked(t *testing.T) {
 		"fewer dots than a PNG says": {headerOf(small, 600, 800), "no JPEG or PNG"},
 		"half a JPEG":                {large[:len(large)/2], "no JPEG or PNG"},
 		"half a PNG":                 {small[:len(small)/2], "no JPEG or PNG"},
+		"a PNG of a million parts":   {slices.Concat(small[:parts], bytes.Repeat(nothing, 1_000_000), small[parts:len(small)-12]), "no JPEG or PNG"},
+		"a JPEG of too many scans":   {slices.Concat(large[:len(large)-2], bytes.Repeat(large[scan:len(large)-2], pictureScans), large[len(large)-2:]), "no JPEG or PNG"},
 		"a JPEG without a scan":      {large[:bytes.Index(large, []byte{0xFF, 0xDA})], "no JPEG or PNG"},
 	} {
 		var before, after runtime.MemStats
