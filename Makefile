@@ -226,7 +226,7 @@ test-update: image-deps ## a signed update on an emulated card, by U-Boot and RA
 	@openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=updates -keyout $(UPDATE)/key.pem -out $(UPDATE)/cert.pem 2>/dev/null
 	$(MAKE) --no-print-directory image IMAGE=$(UPDATE)/1 VERSION=1.0 UPDATE_CERT=$(UPDATE)/cert.pem UPDATE_URL=http://10.0.2.101:8080/punchclock.raucb
 	$(MAKE) --no-print-directory bundle IMAGE=$(UPDATE)/2 VERSION=2.0 UPDATE_CERT=$(UPDATE)/cert.pem UPDATE_KEY=$(UPDATE)/key.pem UPDATE_URL=http://10.0.2.101:8080/punchclock.raucb
-	UPDATE=$(CURDIR)/$(UPDATE) CUTS=$(N) FORM=$(FORM) $(GO) test -count=1 -timeout 12h -v -run 'TestUpdate' ./systemd
+	UPDATE=$(CURDIR)/$(UPDATE) CUTS=$(N) $(GO) test -count=1 -timeout 12h -v -run 'TestUpdate' ./systemd
 
 image-twice: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1)
 image-twice: image-deps ## build the image in two folders: the same bytes, or it fails

@@ -82,6 +82,7 @@ type machine struct {
 	t       *testing.T
 	reader  string // socket of the badge reader
 	console string // file of all it says
+	never   string // words after which nothing is worth waiting for
 	cmd     *exec.Cmd
 	ended   chan struct{}
 }
@@ -155,10 +156,14 @@ func (m *machine) said() string {
 	return strings.ReplaceAll(string(b), "\r", "")
 }
 
-// wait returns when done says so; it gives up when the machine is off.
+// wait returns when done says so; it gives up when the machine is off, or has said
+// what it must never say.
 func (m *machine) wait(what string, done func() bool) {
 	m.t.Helper()
 	for !done() {
+		if m.never != "" && strings.Contains(m.said(), m.never) {
+			m.t.Fatalf("it said %q before %s", m.never, what)
+		}
 		select {
 		case <-m.ended:
 			m.t.Fatalf("the machine went off before %s", what)

@@ -470,10 +470,12 @@ func TestUpdateFallsBack(t *testing.T) {
 	for _, f := range faulty {
 		t.Run(f.name, func(t *testing.T) {
 			b := openBay(t)
+			t.Parallel()
 			card := filepath.Join(t.TempDir(), "card.img")
 			run(t, "cp", "--sparse=always", b.commissioned(t), card)
 			bundle := b.bundle(t, b.change(t, f.root), "2.0", b.path("")+"/")
 			m := b.switchOn(t, strings.ReplaceAll(f.name, " ", "-"), rawCard(card)...)
+			m.never = "could not be installed"
 			m.setAway(true)
 			m.tap(1) // still undelivered when it comes
 			m.offer(bundle)
@@ -557,6 +559,7 @@ func TestUpdateGoodVersionStays(t *testing.T) {
 		return fi.Size()
 	}
 	m := b.switchOn(t, "good", "-blockdev", "driver=blklogwrites,node-name=card,file.driver=file,file.filename="+card+",log.driver=file,log.filename="+record)
+	m.never = "the update is taken back"
 	st := story{Acked: map[int]int64{}, Delivered: map[int]int64{}}
 	mark := func(name string) {
 		st.Steps = append(st.Steps, moment{name, size()})
@@ -620,13 +623,22 @@ func TestUpdateGoodVersionStays(t *testing.T) {
 		}
 		return true
 	})
+	note := noteOf(t, card, "slots.env")
+	if m.sayings("phase=proven") == 0 && !tells(note, 2) {
+		t.Errorf("U-Boot is told %q while version 2 is on trial, want two more tries", note)
+	}
 	m.waitLine("phase=none", "to=2.0")
 	mark("good")
+	if took := m.at("phase=proven") - m.at("phase=trial"); took < 600 {
+		t.Errorf("version 2 was found good after %.0f s, want ten minutes", took)
+	} else {
+		t.Logf("version 2 was found good after %.0f s", took)
+	}
 	tap()
 	m.wait("the last punch was in the cloud", func() bool { return m.has(n - 1) })
 	m.pull()
 	mark("end")
-	if told := noteOf(t, card, "slots.env"); !strings.Contains(told, "BOOT_ORDER=B A\x00") || !strings.Contains(told, "BOOT_B_LEFT=9\x00") {
+	if told := noteOf(t, card, "slots.env"); !tells(told, 9) {
 		t.Errorf("U-Boot is told %q, want slot B first, with nine tries", told)
 	}
 	if r := m.cloud.Repeats(); len(r) > 0 {
@@ -647,6 +659,15 @@ func noteOf(t *testing.T, card, name string) string {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// tells whether such a note has slot B first, with so many tries.
+func tells(note string, tries int) bool {
+	has := map[string]bool{}
+	for v := range strings.SplitSeq(note[4:], "\x00") { // behind the checksum
+		has[v] = true
+	}
+	return has["BOOT_ORDER=B A"] && has[fmt.Sprintf("BOOT_B_LEFT=%d", tries)]
 }
 
 // cutPoints spreads n cuts over the steps of an update: most where most may go wrong, which is in
@@ -775,9 +796,10 @@ func (b *bay) whole(t *testing.T, card, slot string) (version string) {
 }
 
 // The power is cut at moments of the recorded update. Whatever the card looks like then,
-// each punch that the clock had stored is there, another one can be stored, and U-Boot
-// comes to a slot that is whole. From there on it is the same start each time: one
-// cut in five is followed to a tap, and until all is delivered; FORM=full follows all.
+// each punch that the clock had stored is there, U-Boot comes to a slot that is whole,
+// and the clock in it takes another punch and delivers all that waited. The update goes on
+// by itself; that is followed to its end once from the middle of the writing, and once
+// from the trial.
 func TestUpdatePowerCuts(t *testing.T) {
 	b := openBay(t)
 	var st story
@@ -788,11 +810,15 @@ func TestUpdatePowerCuts(t *testing.T) {
 	if err != nil {
 		t.Skipf("%v; no update is recorded: run all of make test-update", err)
 	}
+	bundle, err := os.ReadFile(b.path("2", "punchclock.raucb"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	record, err := os.Open(b.path("good.record"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer record.Close()
+	t.Cleanup(func() { record.Close() })
 	fi, err := record.Stat()
 	if err != nil {
 		t.Fatal(err)
@@ -806,16 +832,25 @@ func TestUpdatePowerCuts(t *testing.T) {
 		t.Fatalf("CUTS: %v", err)
 	}
 	cuts := cutPoints(writes, st, n)
+	if len(cuts) < n {
+		t.Errorf("the record of %d writes has places for %d cuts, want %d", len(writes), len(cuts), n)
+	}
 	t.Logf("%d writes, %d cuts", len(writes), len(cuts))
-	for k, cut := range cuts {
-		at := writes[cut-1].at
-		step := "before"
+	stepOf := func(cut int) (step string) {
 		for _, s := range st.Steps {
-			if at >= s.At {
+			if writes[cut-1].at >= s.At {
 				step = s.Name
 			}
 		}
+		return step
+	}
+	followed := map[string]bool{}
+	for k, cut := range cuts {
+		at, step := writes[cut-1].at, stepOf(cut)
+		toTheEnd := (step == "install" || step == "trial") && !followed[step]
+		followed[step] = true
 		t.Run(fmt.Sprintf("%02d %s", k, step), func(t *testing.T) {
+			t.Parallel()
 			card := filepath.Join(t.TempDir(), "card.img")
 			run(t, "cp", "--sparse=always", b.commissioned(t), card)
 			f, err := os.OpenFile(card, os.O_WRONLY, 0)
@@ -825,18 +860,24 @@ func TestUpdatePowerCuts(t *testing.T) {
 			if err := errors.Join(layOut(f, record, writes, cut, mathrand.New(mathrand.NewPCG(uint64(k), uint64(cut)))), f.Close()); err != nil {
 				t.Fatal(err)
 			}
-			promised := 0
-			have := stored(t, card)
+			var promised, want []int // had been stored; and of these not delivered
 			for i, acked := range st.Acked {
 				if acked > at {
 					continue
 				}
-				promised++
+				promised = append(promised, i)
+				if delivered, is := st.Delivered[i]; !is || delivered > at {
+					want = append(want, i)
+				}
+			}
+			have := stored(t, card)
+			for _, i := range promised {
 				if !have[i] {
 					t.Errorf("punch %d had been stored, and is lost", i)
 				}
 			}
 			m := b.switchOn(t, fmt.Sprintf("cut-%02d", k), rawCard(card)...)
+			m.never = "the update is taken back"
 			m.waitFor("Starting kernel")
 			said := regexp.MustCompile(`punchclock: slot ([AB]) of`).FindAllStringSubmatch(m.said(), -1)
 			slot := said[len(said)-1][1]
@@ -844,28 +885,35 @@ func TestUpdatePowerCuts(t *testing.T) {
 			if version == "" {
 				t.Errorf("U-Boot starts slot %s, which is neither version", slot)
 			}
-			t.Logf("cut at write %d of %d: %d punches promised, all there; U-Boot starts version %s from slot %s after %d tries",
-				cut, len(writes), promised, version, slot, len(said))
-			if k%5 != 0 && os.Getenv("FORM") != "full" {
-				return
-			}
 			if runs, _ := m.up(); runs != version {
 				t.Errorf("version %s runs", runs)
 			}
-			m.tap(people - 1)
-			want := []int{people - 1}
-			for i, acked := range st.Acked {
-				if delivered, is := st.Delivered[i]; acked <= at && (!is || delivered > at) {
-					want = append(want, i)
-				}
-			}
+			const after = people - 1
+			m.tap(after)
+			want = append(want, after)
 			m.wait(fmt.Sprintf("punches %v were in the cloud", want), func() bool {
 				return !slices.ContainsFunc(want, func(i int) bool { return !m.has(i) })
 			})
-			t.Logf("it took a tap; %d punches waited and are delivered", len(want)-1)
 			if m.sayings("OUT OF ORDER") > 0 {
 				t.Error("it said that it is out of order")
 			}
+			t.Logf("cut at write %d of %d: %d punches had been stored, all are there; U-Boot starts version %s from slot %s after %d tries; a punch more, and the %d that waited, are delivered",
+				cut, len(writes), len(promised), version, slot, len(said), len(want)-1)
+			if !toTheEnd {
+				return
+			}
+			m.offer(bundle)
+			m.waitLine("phase=none", "to=2.0")
+			if runs, _ := m.up(); runs != "2.0" {
+				t.Errorf("version %s runs at the end", runs)
+			}
+			m.tap(after - 1)
+			m.wait("the last punch was in the cloud", func() bool { return m.has(after - 1) })
+			m.pull()
+			if told := noteOf(t, card, "slots.env"); !tells(told, 9) {
+				t.Errorf("U-Boot is told %q at the end, want slot B first, with nine tries", told)
+			}
+			t.Log("the update went on, and version 2 was found good")
 		})
 	}
 }
@@ -913,6 +961,7 @@ func TestUpdateUBootTakesASlotThatStarts(t *testing.T) {
 	} {
 		for _, board := range []string{"virt", "raspi3b"} {
 			t.Run(c.name+" "+board, func(t *testing.T) {
+				t.Parallel()
 				card := filepath.Join(t.TempDir(), "card.img")
 				run(t, "cp", "--sparse=always", b.path("1", "punchclock.img"), card)
 				if err := os.Truncate(card, 1<<30); err != nil {

@@ -44,7 +44,13 @@ disk=70756e63 boot_mib=48 slot_mib=120 data_mib=32
 packages=systemd-sysv,udev,dbus-daemon,kmod,mount,util-linux,e2fsprogs,libc-bin,fdisk,coreutils,dash,sed,grep,base-files,netbase,ca-certificates,systemd-timesyncd,systemd-resolved,wpasupplicant,wireless-regdb,rauc,rauc-service,libubootenv-tool,busybox-static,rsyslog,rsyslog-relp,rsyslog-openssl
 # The kernel is that of trixie-backports: the one of trixie has no driver for a Pi 5's
 # card slot, nor for its I/O chip.
-base=$cache/image-$(echo "$packages $(declare -f fetch)" | sha256sum | cut -c1-12)
+# RAUC is that of the Debian after trixie, with libnl, which it needs newer: from
+# Linux 6.19 on trixie's installs nothing, because dm-verity says "V -" where it said "V".
+# Nothing else comes from there; should they need more, the fetching fails and says so. Its
+# lists are signed like the others, and may be as old as theirs.
+next=forky
+newer=$(printf 'Package: *\nPin: release n=%s\nPin-Priority: -1\n\nPackage: rauc rauc-service libnl-3-200 libnl-genl-3-200 libnl-route-3-200\nPin: release n=%s\nPin-Priority: 990\n' $next $next)
+base=$cache/image-$(echo "$packages $newer $(declare -f fetch)" | sha256sum | cut -c1-12)
 
 if [ ! -d "$base" ]; then
 	# From where this machine has Debian, security updates included.
@@ -56,8 +62,9 @@ if [ ! -d "$base" ]; then
 	trap 'rm -rf "$new"' EXIT
 	mmdebstrap --quiet --arch=arm64 --variant=extract --skip=cleanup/apt --include="$packages" \
 		--aptopt='APT::Install-Recommends "false"' --aptopt='APT::Sandbox::User "root"' \
+		--setup-hook='echo '"'$newer'"' > "$1/etc/apt/preferences.d/newer"' \
 		--extract-hook='APT_CONFIG=$MMDEBSTRAP_APT_CONFIG '"$here"'/build.sh --fetch "$1"' trixie "$new/root" \
-		"deb $mirror trixie main non-free-firmware" "deb $mirror trixie-backports main" \
+		"deb $mirror trixie main non-free-firmware" "deb $mirror trixie-backports main" "deb [check-valid-until=no] $mirror $next main" \
 		${security:+"deb $security trixie-security main"}
 	mv "$new/root/board" "$new/board"
 	sort -u "$new/root/packages.txt" > "$new/packages.txt"
