@@ -119,7 +119,8 @@ func (c *candidates) change(fn func(f *candidateFile) error) error {
 func (c *candidates) Next() (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.file.Next, c.load()
+	err := c.load()
+	return c.file.Next, err
 }
 
 // Complete implements resume.Store.
