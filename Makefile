@@ -11,7 +11,7 @@ export CGO_ENABLED := 0
 # megabyte smaller.
 # Functions are put into their callers only where that makes the clock faster: what is
 # computed, drawn and stored. Everywhere else it would make the program a tenth larger.
-INLINE   := runtime/... internal/... sync/... crypto/... hash/... math/... compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue/...
+INLINE   := runtime/... internal/... sync/... crypto/... hash/... math/... compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue punchclock/queue/punch
 GOBUILD  := $(GO) build -trimpath -buildvcs=false -tags nethttpomithttp2 -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINE)) -ldflags '$(LDFLAGS)'
 TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What make test tests with the race detector.

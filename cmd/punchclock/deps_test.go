@@ -41,7 +41,7 @@ var rules = []rule{
 	{"device/gpiochip", []string{"device", "golang.org/x/sys", "github.com/warthog618/go-gpiocdev/uapi"}, "the way to a line knows nobody who takes one"},
 	{"device/...", []string{"device", "device/gpiochip", "golang.org/x/sys", "periph.io/x/conn"}, "readers know neither people nor each other"},
 
-	{"queue/roster", []string{"queue", "queue/punch", "go.etcd.io/bbolt", "golang.org/x/text/unicode/norm", "golang.org/x/crypto/argon2"}, "a file of its own, checked like the outbox's before bbolt touches it; names are compared in one Unicode form, and read as spreadsheets save them; PINs are hashed"},
+	{"queue/roster", []string{"queue", "queue/punch", "go.etcd.io/bbolt", "golang.org/x/text/unicode/norm", "golang.org/x/crypto/argon2", "golang.org/x/sys"}, "a file of its own, checked like the outbox's before bbolt touches it, and written piece by piece; names are compared in one Unicode form, and read as spreadsheets save them; PINs are hashed"},
 	{"queue", []string{"queue/punch", "go.etcd.io/bbolt", "golang.org/x/sys"}, "the outbox does not know who drains it"},
 
 	{"sync/drain/draintest", []string{"sync/drain", "sync/token", "queue/punch"}, "the suite knows what a destination knows"},

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -83,7 +84,10 @@ func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 }
 
 func rosterCommand(t *tool) *cobra.Command {
-	c := &cobra.Command{Use: "roster", Short: "Who the badges belong to"}
+	c := &cobra.Command{Use: "roster", Short: "Who the badges belong to", PersistentPreRun: func(*cobra.Command, []string) {
+		standBack()
+		debug.SetGCPercent(gcStart) // collecting takes more time than the work does
+	}}
 	var dry bool
 	var encoding, by string
 	imp := t.reporting(&cobra.Command{

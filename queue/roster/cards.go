@@ -82,7 +82,7 @@ func (s *snapshot) until(b punch.Badge) (t time.Time, was bool) {
 }
 
 // leaving notes when cards that were somebody's in old are nobody's in s.
-func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge) register {
+func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge, rest *pace) register {
 	out, cloned := k, false
 	set := func(b punch.Badge, until int64) {
 		x := out[b]
@@ -96,7 +96,7 @@ func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge) 
 		out.set(b, x)
 	}
 	for i := range old.people {
-		yield(i)
+		rest.step(i)
 		p := &old.people[i]
 		for j, b := range p.Badges {
 			switch {
@@ -219,7 +219,7 @@ func (r *Roster) mark(b punch.Badge, act punch.Act, by string, fn func(k registe
 		holder = s.people[i].Number
 	}
 	s.note(b, holder, punch.Audit{Act: act}, by)
-	return true, r.keep(&s)
+	return true, r.keep(&s, nil)
 }
 
 // Block refuses a card from now on, whoever has it and whatever an import says, in every

@@ -99,6 +99,10 @@ type csvFile struct {
 	data  []byte
 	// starts holds the offset of each line.
 	starts []int
+	// last is the last row of each number, before of such a row the one before with the
+	// same number.
+	last   map[string]int
+	before map[int]int
 	errs   CSVErrors
 }
 
@@ -167,11 +171,14 @@ func (p *csvFile) read(data []byte) []Row {
 		return nil
 	}
 	width := len(header)
-	var rows []Row
-	numbers := map[string][]int{} // rows
-	badges := newIndex(p.cards, 0)
+	// As many as there are lines, but for a file of many lines and few rows.
+	most := min(len(p.starts), 100_000)
+	rows := make([]Row, 0, most)
+	p.last, p.before = make(map[string]int, most), map[int]int{}
+	badges := newIndex(p.cards, most)
+	var rest pace
 	for n := 0; ; n++ {
-		yield(n)
+		rest.step(n)
 		record, err := c.Read()
 		if errors.Is(err, io.EOF) {
 			break
@@ -188,7 +195,7 @@ func (p *csvFile) read(data []byte) []Row {
 			p.bad(line, 1, "this line has %d values, the header %d; a value that holds what splits the columns must be in quotes", len(record), width)
 			continue
 		}
-		rows = append(rows, p.row(c, record, where, numbers, badges, rows))
+		rows = append(rows, p.row(c, record, where, badges, rows))
 	}
 	if len(rows) == 0 && p.errs.Errors == nil {
 		p.bad(len(p.starts), 1, "there is nobody in this file; an import would remove everybody")
@@ -244,7 +251,7 @@ func (p *csvFile) header(c *csv.Reader, header []string) []int {
 }
 
 // row reads one line. What is wrong is noted, and the row not used then.
-func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[string][]int, badges *index, before []Row) Row {
+func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index, rows []Row) Row {
 	line, _ := c.FieldPos(0)
 	value := func(column int) string {
 		if where[column] < 0 {
@@ -256,13 +263,18 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		l, col := c.FieldPos(where[column])
 		p.bad(l, col, format, args...)
 	}
-	// A value is a piece of its whole line; copies let the line, PIN and all, go.
-	row := Row{Line: line, SetPIN: where[3] >= 0, PIN: strings.Clone(value(3)), Employee: punch.Employee{
-		Number: strings.Clone(value(0)), Name: strings.Clone(norm.NFC.String(value(1))),
-		FeishuID: strings.Clone(value(4)), SigninID: strings.Clone(value(5)), Language: strings.Clone(value(6)),
+	// A value is a piece of its whole line; where that holds a PIN, copies let it go.
+	kept := func(s string) string { return s }
+	if where[3] >= 0 {
+		kept = strings.Clone
+	}
+	row := Row{Line: line, SetPIN: where[3] >= 0, PIN: kept(value(3)), Employee: punch.Employee{
+		Number: kept(value(0)), Name: kept(norm.NFC.String(value(1))),
+		FeishuID: kept(value(4)), SigninID: kept(value(5)), Language: kept(value(6)),
 	}}
 
-	for column, to := range map[int]*time.Time{8: &row.From, 9: &row.To} {
+	for i, to := range []*time.Time{&row.From, &row.To} {
+		column := 8 + i
 		at, err := p.day(value(column), column == 9)
 		if err != nil {
 			bad(column, "%s: %v", columns[column], err)
@@ -273,8 +285,8 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		bad(9, "valid_to is before valid_from")
 	}
 	first, twice := 0, false
-	for _, i := range numbers[row.Number] {
-		if o := &before[i]; (o.To.IsZero() || row.From.IsZero() || row.From.Before(o.To)) && (row.To.IsZero() || o.From.IsZero() || o.From.Before(row.To)) {
+	for i, ok := p.last[row.Number]; ok; i, ok = p.before[i] {
+		if o := &rows[i]; (o.To.IsZero() || row.From.IsZero() || row.From.Before(o.To)) && (row.To.IsZero() || o.From.IsZero() || o.From.Before(row.To)) {
 			first, twice = o.Line, true
 		}
 	}
@@ -288,7 +300,10 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 	case twice:
 		bad(0, "employee number %s is on line %d and on line %d; if they are two people, one after the other, say when in valid_from and valid_to", row.Number, first, line)
 	default:
-		numbers[row.Number] = append(numbers[row.Number], len(before))
+		if i, ok := p.last[row.Number]; ok {
+			p.before[len(rows)] = i
+		}
+		p.last[row.Number] = len(rows)
 	}
 	switch {
 	case utf8.RuneCountInString(row.Name) > 64:
@@ -300,7 +315,7 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		b, err := punch.ParseBadge(strings.Clone(text))
+		b, err := punch.ParseBadge(kept(text))
 		switch {
 		case err != nil && powerForm.MatchString(strings.TrimSpace(text)):
 			bad(2, "a badge was changed by a spreadsheet; format the column as text and write <medium>:<value>, for example em:0A1B2C3D4E")
@@ -312,11 +327,11 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, numbers map[s
 			if p.over(&row) {
 				break // whoever had the number before has no card any more
 			}
-			clash, twice := badges.add(int32(len(before)), b)
+			clash, twice := badges.add(int32(len(rows)), b)
 			if !twice {
 				break
 			}
-			first := before[clash.A]
+			first := &rows[clash.A]
 			if clash.BadgeA == b {
 				bad(2, "badge %s is on line %d and on line %d (employees %s and %s); a badge belongs to one person: take it from whoever gave it back",
 					b.Masked(), first.Line, line, named(first.Number), named(row.Number))

@@ -76,9 +76,14 @@ func (s *snapshot) note(b punch.Badge, employee string, x punch.Audit, by string
 }
 
 func (s *snapshot) noteAll(n Note, by string) {
-	n.Audit.By = punch.Cut(by, punch.MaxAuditBy)
+	s.notes = append(slices.Clip(s.notes), n.by(by))
+}
+
+// by gives a note its own tap, and says who did it.
+func (n Note) by(who string) Note {
+	n.Audit.By = punch.Cut(who, punch.MaxAuditBy)
 	rand.Read(n.Tap[:]) // never fails: see crypto/rand
-	s.notes = append(slices.Clip(s.notes), n)
+	return n
 }
 
 // putNotes writes what is to be told.
@@ -99,7 +104,7 @@ func readNotes(tx *bolt.Tx) (notes []Note, err error) {
 
 // cardsOf lists whose cards are another's in s than in old: of two readings of one card
 // that the site's readers take for one, it is one card.
-func (s *snapshot) cardsOf(old *snapshot, passed []string) (out []CardChange) {
+func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *pace) (out []CardChange) {
 	holder := func(in *snapshot, b punch.Badge) string {
 		if i, ok := in.badges.find(b); ok {
 			return in.people[i].Number
@@ -116,7 +121,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string) (out []CardChange) {
 		return ok && !another[p.Number] && slices.Equal(p.Badges, in.people[i].Badges) && p.To.Equal(in.people[i].To)
 	}
 	for i := range old.people {
-		yield(i)
+		rest.step(i)
 		if kept(&old.people[i], s) {
 			continue
 		}
@@ -128,7 +133,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string) (out []CardChange) {
 		}
 	}
 	for i := range s.people {
-		yield(i)
+		rest.step(i)
 		if kept(&s.people[i], old) {
 			continue
 		}
@@ -158,21 +163,24 @@ func (s *snapshot) noteImport(old *snapshot, d *Diff, from Source) {
 	for _, c := range d.Cards {
 		kinds[rank(c)]++
 	}
-	first := len(s.notes)
-	s.noteAll(Note{Sum: from.Sum, Audit: punch.Audit{Act: punch.ActImport, Detail: fmt.Sprintf("people %d new, %d changed, %d gone, %d numbers passed on; cards %d moved, %d taken, %d given",
-		len(d.Added), len(d.Changed), len(d.Removed), len(d.Passed), kinds[0], kinds[1], kinds[2])}}, from.By)
+	notes := make([]Note, len(s.notes), len(s.notes)+1+NotesOfImport)
+	copy(notes, s.notes)
+	note := func(n Note) {
+		n.File = true
+		notes = append(notes, n.by(from.By))
+	}
+	note(Note{Sum: from.Sum, Audit: punch.Audit{Act: punch.ActImport, Detail: fmt.Sprintf("people %d new, %d changed, %d gone, %d numbers passed on; cards %d moved, %d taken, %d given",
+		len(d.Added), len(d.Changed), len(d.Removed), len(d.Passed), kinds[0], kinds[1], kinds[2])}})
 	room := NotesOfImport
 	for _, n := range d.Passed[:min(len(d.Passed), room)] {
-		s.note("", n, punch.Audit{Act: punch.ActHand}, from.By)
+		note(Note{Employee: n, Audit: punch.Audit{Act: punch.ActHand}})
 		room--
 	}
 	cards := slices.Clone(d.Cards)
 	slices.SortStableFunc(cards, func(a, b CardChange) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, c := range cards[:min(len(cards), room)] {
 		act := [3]punch.Act{punch.ActMove, punch.ActTake, punch.ActGive}[rank(c)]
-		s.note(c.Badge, c.To, punch.Audit{Act: act, From: c.From}, from.By)
+		note(Note{Badge: c.Badge, Employee: c.To, Audit: punch.Audit{Act: act, From: c.From}})
 	}
-	for i := range s.notes[first:] {
-		s.notes[first+i].File = true
-	}
+	s.notes = notes
 }

@@ -1,15 +1,14 @@
 package roster
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -66,6 +65,10 @@ func (p sealedPIN) given() bool { return p.mac != nil || p.hash != nil }
 // after a restart it is not known of a sealed one.
 func (p sealedPIN) is(key []byte, pin string) bool {
 	return p.mac != nil && hmac.Equal(p.mac, pinMAC(key, p.salt, pin))
+}
+
+func (p *sealedPIN) equal(o *sealedPIN) bool {
+	return bytes.Equal(p.salt, o.salt) && bytes.Equal(p.mac, o.mac) && bytes.Equal(p.hash, o.hash) && p.cost == o.cost
 }
 
 // stored returns the fields of the record.
@@ -220,7 +223,7 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 		return r.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(peopleBucket)
 			for _, i := range changed {
-				if err := s.people[i].put(b, []byte(s.people[i].Number)); err != nil {
+				if err := b.Put([]byte(s.people[i].Number), s.people[i].record()); err != nil {
 					return err
 				}
 			}
@@ -242,41 +245,5 @@ func (r *Roster) rewrite() error {
 	if r.torn {
 		return errors.New("roster: write anew: the last change did not reach the medium; import the roster again")
 	}
-	return r.exchange(r.now.Load().write)
-}
-
-// exchange has a new file filled, and puts it in the place of the roster's. It is open,
-// and locked, and on the medium before it has the name: a power cut leaves the one or the
-// other. The caller holds write.
-func (r *Roster) exchange(fill func(*bolt.DB) error) (err error) {
-	tmp := r.path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("roster: write anew: %w", err)
-	}
-	db, err := bolt.Open(tmp, 0o600, boltOptions(Options{}))
-	if err != nil {
-		return fmt.Errorf("roster: write anew: %w", err)
-	}
-	db.NoSync = true // until it is whole; nobody looks into it before
-	if err = guard(r.path, func() error { return fill(db) }); err == nil {
-		db.NoSync = false
-		err = db.Sync()
-	}
-	if err == nil {
-		err = giveToOwner(tmp)
-	}
-	if err == nil {
-		err = os.Rename(tmp, r.path)
-	}
-	if err != nil {
-		return fmt.Errorf("roster: write anew: %w", errors.Join(err, db.Close(), os.Remove(tmp)))
-	}
-	old := r.db
-	r.db = db
-	err = syncDir(r.path)
-	r.torn = err != nil // the old one may be back after a power cut
-	if err = errors.Join(err, old.Close()); err != nil {
-		return fmt.Errorf("roster: write anew: %w", err)
-	}
-	return nil
+	return r.exchange(r.now.Load())
 }

@@ -105,7 +105,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -467,6 +466,11 @@ func unseal(key, record []byte, v any) error {
 	return json.Unmarshal(record[5:], v)
 }
 
+// whole reports whether a stored record is one of this form, and as it was written.
+func whole(key, record []byte) bool {
+	return len(record) > 5 && record[0] == form && binary.BigEndian.Uint32(record[1:]) == checksum(key, record[5:])
+}
+
 func checksum(key, body []byte) uint32 {
 	c := crc32.Update(0, castagnoli, key)
 	c = crc32.Update(c, castagnoli, []byte{0})
@@ -526,7 +530,7 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
-	s, err := newSnapshot(m, people, cards)
+	s, err := newSnapshot(m, people, cards, nil)
 	if err != nil {
 		return nil, &Damaged{path, err}
 	}
@@ -553,12 +557,13 @@ func readPerson(k, v []byte, number string) (person, error) {
 
 // newSnapshot sorts and indexes people. It refuses a number or a badge that is
 // there twice, and notes cards that the site's readers would mix up.
-func newSnapshot(m meta, people []person, cards Cards) (*snapshot, error) {
+func newSnapshot(m meta, people []person, cards Cards, rest *pace) (*snapshot, error) {
 	slices.SortFunc(people, func(a, b person) int { return cmp.Compare(a.Number, b.Number) })
 	s := &snapshot{meta: m, people: people,
 		badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
-	for i, p := range people {
-		yield(i)
+	for i := range people {
+		rest.step(i)
+		p := &people[i]
 		if p.Number == "" {
 			return nil, errors.New("a person has no employee number")
 		}
@@ -755,7 +760,11 @@ func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) erro
 	if err := note(s, &d); err != nil {
 		return Diff{}, err
 	}
-	if err := r.keep(s); err != nil {
+	var rest *pace
+	if file {
+		rest = new(pace)
+	}
+	if err := r.keep(s, rest); err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
 	}
 	return d, nil
@@ -763,11 +772,11 @@ func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) erro
 
 // keep makes s the roster, first on the medium and then in memory, and wakes whoever
 // waits for a change. The caller holds write.
-func (r *Roster) keep(s *snapshot) error {
+func (r *Roster) keep(s *snapshot, rest *pace) error {
 	old := r.now.Load()
-	put, gone := s.differs(old)
+	put, gone := s.differs(old, rest)
 	if r.torn || len(put)+len(gone) > fewChanges {
-		if err := r.exchange(s.write); err != nil {
+		if err := r.exchange(s); err != nil {
 			return err
 		}
 	} else {
@@ -799,7 +808,7 @@ func (r *Roster) Preview(rows []Row) (Diff, error) {
 // putRest writes everything but the people, as far as it is different from old, what the
 // file holds.
 func (s *snapshot) putRest(tx *bolt.Tx, old *snapshot) error {
-	if old == nil || !slices.EqualFunc(old.former, s.former, person.equal) {
+	if old == nil || !sameFormer(old.former, s.former) {
 		if err := putFormer(tx, s.former); err != nil {
 			return err
 		}
@@ -813,20 +822,22 @@ func (s *snapshot) putRest(tx *bolt.Tx, old *snapshot) error {
 	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
 }
 
-// put writes one person.
-func (p person) put(b *bolt.Bucket, key []byte) error {
+// record is the stored form, under the person's number.
+func (p *person) record() []byte { return p.recordAs([]byte(p.Number)) }
+
+func (p *person) recordAs(key []byte) []byte {
 	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active,
 		From: millis(p.From), To: millis(p.To), Since: p.since, Given: p.given, Taken: p.taken}
 	e.PINSalt, e.PINMAC, e.PINHash, e.PINCost = p.pin.stored()
-	return b.Put(key, seal(key, e))
+	return seal(key, &e)
 }
 
 // difference walks two sorted rosters side by side.
-func difference(old, new *snapshot) Diff {
+func difference(old, new *snapshot, rest *pace) Diff {
 	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}, Columns: map[string][]string{}}
 	i, j := 0, 0
 	for i < len(old.people) || j < len(new.people) {
-		yield(j)
+		rest.step(i + j)
 		switch {
 		case j == len(new.people) || i < len(old.people) && old.people[i].Number < new.people[j].Number:
 			d.Removed = append(d.Removed, old.people[i].Number)
@@ -850,7 +861,7 @@ func difference(old, new *snapshot) Diff {
 
 // compare returns the columns in which two records of one number differ.
 func compare(a, b *person) (different []string) {
-	for i, same := range []bool{true, a.Name == b.Name, slices.Equal(a.Badges, b.Badges), reflect.DeepEqual(a.pin, b.pin),
+	for i, same := range []bool{true, a.Name == b.Name, slices.Equal(a.Badges, b.Badges), a.pin.equal(&b.pin),
 		a.FeishuID == b.FeishuID, a.SigninID == b.SigninID, a.Language == b.Language, a.Active == b.Active, a.From.Equal(b.From), a.To.Equal(b.To)} {
 		if !same {
 			different = append(different, columns[i])

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
-	"runtime"
 	"slices"
 	"sort"
 	"time"
@@ -58,9 +56,21 @@ func (p *person) sinceOf(c Cards, b punch.Badge) int64 {
 	return 0
 }
 
-func (p person) equal(o person) bool {
-	return compare(&p, &o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && slices.Equal(p.given, o.given) && slices.Equal(p.taken, o.taken) &&
-		reflect.DeepEqual(p.pin, o.pin)
+func (p *person) equal(o *person) bool {
+	return compare(p, o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && slices.Equal(p.given, o.given) && slices.Equal(p.taken, o.taken) &&
+		p.pin.equal(&o.pin)
+}
+
+func sameFormer(a, b []person) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].equal(&b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // formerOf returns those who had a number before, the earliest first.
@@ -163,7 +173,11 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	old := r.now.Load()
 	now, _ := r.clock()
 	now = now.Truncate(time.Millisecond).UTC()
-	latest, earlier, err := byNumber(rows)
+	var rest *pace
+	if file { // nobody waits for it
+		rest = new(pace)
+	}
+	latest, earlier, err := byNumber(rows, rest)
 	if err != nil {
 		return nil, Diff{}, err
 	}
@@ -183,7 +197,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	origins := make([]origin, 0, len(latest))
 	listed := newIndex(r.cards, 0) // cards that a file gives to somebody; made where anybody has one of ours
 	for i, row := range latest {
-		yield(i)
+		rest.step(i)
 		row.From, row.To = row.From.UTC(), row.To.UTC()
 		var prev *person
 		if i, has := old.numbers[row.Number]; has {
@@ -196,7 +210,6 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		}
 		same := prev != nil && samePerson(prev, row)
 		p := person{Employee: row.Employee}
-		p.Badges = slices.Clone(row.Badges)
 		switch {
 		case same && row.From.IsZero():
 			p.From = prev.From
@@ -250,24 +263,26 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		}
 	}
 	for i := range people {
-		yield(i)
+		rest.step(i)
 		p, o := &people[i], origins[i]
 		if file && o.same {
 			for _, b := range o.prev.given {
 				if !listed.has(b) {
 					p.given = append(p.given, b)
-					p.Badges = append(p.Badges, b)
+					p.Badges = append(slices.Clip(p.Badges), b) // the rows keep theirs
 				}
 			}
 		}
 		p.since = r.sinces(old, p, latest[i], o.prev, o.same, now)
 	}
-	there := map[string]bool{}
-	for i := range people {
-		there[people[i].Number] = true
-	}
+	there := 0 // both are sorted
 	for i := range old.people {
-		if p := old.people[i]; !there[p.Number] {
+		rest.step(i)
+		for there < len(latest) && latest[there].Number < old.people[i].Number {
+			there++
+		}
+		if there == len(latest) || latest[there].Number != old.people[i].Number {
+			p := old.people[i]
 			p.end(now)
 			former[p.Number] = append(formerOf(p.Number), p)
 		}
@@ -276,7 +291,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		former[row.Number] = putEarlier(formerOf(row.Number), row)
 	}
 	m := meta{Generation: old.meta.Generation + 1, People: len(people), PINKey: old.meta.PINKey}
-	s, err := newSnapshot(m, people, r.cards)
+	s, err := newSnapshot(m, people, r.cards, rest)
 	if err == nil && len(s.clashes) > 0 {
 		err = s.clashError(s.clashes[0])
 	}
@@ -288,16 +303,16 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		s.former = mergeFormer(old.former, former)
 	}
 	s.known, s.noted, s.blocked, s.masters = old.known, old.noted, old.blocked, old.masters
-	if k := old.known.leaving(old, s, now, never); !maps.EqualFunc(k, old.known, card.equal) {
+	if k := old.known.leaving(old, s, now, never, rest); !maps.EqualFunc(k, old.known, card.equal) {
 		s.remember(k, r.cards)
 	}
-	d := difference(old, s)
+	d := difference(old, s, rest)
 	d.Passed = passed
 	slices.Sort(d.Passed)
-	d.Cards = s.cardsOf(old, passed)
+	d.Cards = s.cardsOf(old, passed, rest)
 	for _, row := range earlier { // what is told of the past only
 		n := row.Number
-		if !slices.EqualFunc(old.formerOf(n), s.formerOf(n), person.equal) && !slices.Contains(d.Added, n) && d.Columns[n] == nil {
+		if !sameFormer(old.formerOf(n), s.formerOf(n)) && !slices.Contains(d.Added, n) && d.Columns[n] == nil {
 			d.Changed = append(d.Changed, n)
 			d.Columns[n] = []string{"valid_to"}
 			d.Unchanged--
@@ -316,7 +331,7 @@ func (p *person) hands(c Cards, prev *person, file bool) {
 			return
 		}
 		gone := person{Employee: punch.Employee{Badges: prev.taken}}
-		p.Badges = slices.DeleteFunc(p.Badges, func(b punch.Badge) bool {
+		p.Badges = slices.DeleteFunc(slices.Clone(p.Badges), func(b punch.Badge) bool {
 			taken := gone.holds(c, b)
 			if taken {
 				p.taken = append(p.taken, b)
@@ -340,14 +355,18 @@ func (p *person) hands(c Cards, prev *person, file bool) {
 
 // byNumber gives each number's row, and apart from it the rows of those who had the
 // number before.
-func byNumber(rows []Row) (latest, earlier []*Row, err error) {
+func byNumber(rows []Row, rest *pace) (latest, earlier []*Row, err error) {
 	order := make([]*Row, len(rows))
 	for i := range rows {
 		order[i] = &rows[i]
 	}
+	n := 0
 	slices.SortStableFunc(order, func(a, b *Row) int {
+		n++
+		rest.step(n)
 		return cmp.Or(cmp.Compare(a.Number, b.Number), a.From.Compare(b.From))
 	})
+	latest = make([]*Row, 0, len(rows))
 	for i, row := range order {
 		switch {
 		case row.Number == "":
@@ -453,65 +472,6 @@ func mergeFormer(old []person, changed map[string][]person) []person {
 	return out
 }
 
-// fewChanges is how many people are written one by one, and not the whole roster anew.
-const fewChanges = 500
-
-// batch is how many people are written by one transaction of a new file.
-const batch = 250
-
-// write puts everything into a file that is empty, in small transactions, and rests after
-// each: the file is nobody's yet, and a tap's own commit must find medium and processor
-// free. The caller has switched the syncs of each transaction off.
-func (s *snapshot) write(db *bolt.DB) error {
-	for from := 0; from == 0 || from < len(s.people); from += batch {
-		err := db.Update(func(tx *bolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists(peopleBucket)
-			if err != nil {
-				return err
-			}
-			b.FillPercent = 1 // the keys come sorted
-			for _, p := range s.people[from:min(from+batch, len(s.people))] {
-				if err := p.put(b, []byte(p.Number)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err == nil {
-			err = syncAndRest(db)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return db.Update(func(tx *bolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(metaBucket); err != nil {
-			return err
-		}
-		return s.putRest(tx, nil)
-	})
-}
-
-// restMost is the longest rest between two pieces of a new file: twenty thousand people
-// are eighty pieces.
-const restMost = 15 * time.Millisecond
-
-// syncAndRest brings a piece to the medium, and leaves that alone for as long.
-func syncAndRest(db *bolt.DB) error {
-	began := time.Now()
-	err := db.Sync()
-	time.Sleep(min(time.Since(began), restMost))
-	return err
-}
-
-// yield lets whoever waits have the processor, now and then: somebody at the door comes
-// before a file. The scheduler by itself lets them wait for 10 ms.
-func yield(i int) {
-	if i%32 == 0 {
-		runtime.Gosched()
-	}
-}
-
 // putFew writes the people that are different from what the file holds.
 func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 	b := tx.Bucket(peopleBucket)
@@ -521,7 +481,7 @@ func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 		}
 	}
 	for _, p := range put {
-		if err := p.put(b, []byte(p.Number)); err != nil {
+		if err := b.Put([]byte(p.Number), p.record()); err != nil {
 			return err
 		}
 	}
@@ -530,11 +490,11 @@ func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 
 // differs lists the people of s that old has not or has otherwise, and the numbers that
 // s has not.
-func (s *snapshot) differs(old *snapshot) (put []*person, gone []string) {
+func (s *snapshot) differs(old *snapshot, rest *pace) (put []*person, gone []string) {
 	for i := range s.people {
-		yield(i)
+		rest.step(i)
 		p := &s.people[i]
-		if j, ok := old.numbers[p.Number]; !ok || !p.equal(old.people[j]) {
+		if j, ok := old.numbers[p.Number]; !ok || !p.equal(&old.people[j]) {
 			put = append(put, p)
 		}
 	}
@@ -564,7 +524,8 @@ func putFormer(tx *bolt.Tx, former []person) error {
 		if n++; i == 0 || former[i-1].Number != former[i].Number {
 			n = 0
 		}
-		if err := former[i].put(b, append([]byte(former[i].Number), 0, byte(n>>8), byte(n))); err != nil {
+		key := append([]byte(former[i].Number), 0, byte(n>>8), byte(n))
+		if err := b.Put(key, former[i].recordAs(key)); err != nil {
 			return err
 		}
 	}
@@ -622,5 +583,5 @@ func (r *Roster) forget(number string, at time.Time, by string) (punch.Employee,
 	next.meta.Generation = old.meta.Generation + 1
 	next.former = mergeFormer(s.former, map[string][]person{number: changed})
 	next.note("", number, punch.Audit{Act: punch.ActForget}, by)
-	return was, r.keep(&next)
+	return was, r.keep(&next, nil)
 }

@@ -1,0 +1,34 @@
+package roster
+
+import "time"
+
+// A pace has long work over thousands of people stand back for somebody at the door.
+//
+// Letting others have the processor (runtime.Gosched) is not enough. A tap goes through
+// several goroutines; one that wakes the next and then waits in the kernel, for the
+// reader or the medium, leaves the next behind on its P, and with all other Ps at work
+// nobody looks there before the scheduler's monitor does, up to 10 ms later. A P whose
+// goroutine sleeps looks there at once. So the work rests, twice as long as it worked.
+//
+// A nil pace never rests: for work that somebody waits for.
+type pace struct{ since time.Time }
+
+const (
+	workMost  = 400 * time.Microsecond // at a stretch; a tap may have to wait for as long
+	restShare = 2
+	restMost  = 20 * time.Millisecond // a machine that stood still is not to be paid for
+)
+
+// step is called before the i-th piece of the work, of some microseconds.
+func (p *pace) step(i int) {
+	if p == nil || i%16 != 0 {
+		return
+	}
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	if worked := time.Since(p.since); worked >= workMost {
+		time.Sleep(min(restShare*worked, restMost))
+		p.since = time.Now()
+	}
+}
