@@ -8,7 +8,8 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
-	"runtime"
+
+	"punchclock/queue"
 )
 
 // What comes as a portrait is the most hostile thing this program opens: a file that
@@ -53,6 +54,9 @@ func shrink(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := img.Bounds(); n.Dx() < pictureSide || n.Dy() < pictureSide { // what is left of a long strip
+		return nil, tooFewDots(n.Dx(), n.Dy())
+	}
 	var to bytes.Buffer
 	if err := jpeg.Encode(&to, img, &jpeg.Options{Quality: 85}); err != nil {
 		return nil, fmt.Errorf("write a portrait: %w", err)
@@ -69,7 +73,7 @@ func openPicture(b []byte, most int64) (out *image.RGBA, err error) {
 	}
 	switch {
 	case size.w < pictureSide || size.h < pictureSide:
-		return nil, fmt.Errorf("the picture is only %d × %d dots; use a larger one", size.w, size.h)
+		return nil, tooFewDots(size.w, size.h)
 	case size.memory > most:
 		return nil, fmt.Errorf("a picture of %d × %d dots is too large for this clock; save it smaller, 1,000 dots wide is plenty", size.w, size.h)
 	}
@@ -83,6 +87,10 @@ func openPicture(b []byte, most int64) (out *image.RGBA, err error) {
 		return nil, errNoPicture
 	}
 	return scale(img, size.w, size.h, size.turn), nil
+}
+
+func tooFewDots(w, h int) error {
+	return fmt.Errorf("the picture is only %d × %d dots; use a larger one", w, h)
 }
 
 // measure reads the header of a picture.
@@ -172,7 +180,7 @@ func jpegMemory(w, h int, parts []byte, progressive bool) int64 {
 
 // unpackJPEG unpacks a JPEG of this size.
 func unpackJPEG(b []byte, w, h int) (dots, error) {
-	img, err := jpeg.Decode(gentle{bytes.NewReader(b)})
+	img, err := jpeg.Decode(&gentle{Reader: bytes.NewReader(b)})
 	if err != nil || img.Bounds() != image.Rect(0, 0, w, h) {
 		return nil, errNoPicture
 	}
@@ -228,13 +236,16 @@ func exifTurn(b []byte) int {
 	return 1
 }
 
-// gentle hands a file out and lets others go first each time, for a large one takes
-// seconds on a small board.
-type gentle struct{ *bytes.Reader }
+// gentle hands a file out little by little and rests now and then, for a large one takes
+// seconds on a small board. A progressive JPEG is put together at its end without a rest.
+type gentle struct {
+	*bytes.Reader
+	rest queue.Pace
+}
 
-func (g gentle) Read(b []byte) (int, error) {
-	runtime.Gosched()
-	return g.Reader.Read(b[:min(len(b), 4096)])
+func (g *gentle) Read(b []byte) (int, error) {
+	g.rest.Step(0)
+	return g.Reader.Read(b[:min(len(b), 1024)])
 }
 
 // scale cuts a picture to 3:4 from its middle, a little from above, where faces are, and
@@ -270,8 +281,9 @@ func scale(img dots, wide, high, turn int) *image.RGBA {
 		clear(sum)
 		to, left = to+1, 1
 	}
+	var rest queue.Pace
 	for y := cut.Min.Y; y < cut.Max.Y && to < out.Bounds().Dy(); y++ {
-		runtime.Gosched()
+		rest.Step(0)
 		clear(row)
 		for x := cut.Min.X; x < cut.Max.X; x++ {
 			r, g, b := img(turned(x, y, wide, high, turn))

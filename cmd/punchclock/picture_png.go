@@ -5,7 +5,8 @@ import (
 	endian "encoding/binary"
 	"hash/crc32"
 	"io"
-	"runtime"
+
+	"punchclock/queue"
 )
 
 // PNG as W3C's recommendation has it, with all its kinds of dots, into three bytes a dot:
@@ -114,6 +115,7 @@ func (k *pngKind) unpack() (dots, error) {
 	rows := flate.NewReader(k)
 	out := make([]byte, 3*k.w*k.h)
 	passes := adam7[:]
+	var rest queue.Pace
 	if !k.adam7 {
 		passes = append(passes[:0:0], struct{ x, y, dx, dy int }{0, 0, 1, 1})
 	}
@@ -126,7 +128,7 @@ func (k *pngKind) unpack() (dots, error) {
 		each := max(k.depth*k.samples/8, 1) // bytes to the dot at the left
 		row, above := make([]byte, 1+n), make([]byte, 1+n)
 		for y := range h {
-			runtime.Gosched()
+			rest.Step(0)
 			if _, err := io.ReadFull(rows, row); err != nil || !unfilter(row[0], row[1:], above[1:], each) {
 				return nil, errNoPicture
 			}

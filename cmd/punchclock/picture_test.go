@@ -303,6 +303,7 @@ func TestWhatIsNoPortraitIsRefusedBeforeItIsUnpacked(t *testing.T) {
 		"a web page":                 {[]byte("<!DOCTYPE html><title>x</title>"), "no JPEG or PNG"},
 		"a GIF":                      {[]byte("GIF89a\x40\x00\x40\x00\x00\x00\x00"), "no JPEG or PNG"},
 		"a dot":                      {asPNG(t, painting(31, 80)), "31 × 80"},
+		"a strip":                    {asPNG(t, painting(90, 41)), "30 × 41"},
 		"too large a file":           {append(bytes.Clone(large), make([]byte, pictureMost)...), "12 MB"},
 		"a PNG bomb":                 {headerOf(small, 65_000, 65_000), "too large"},
 		"a JPEG bomb":                {headerOf(large, 65_000, 65_000), "too large"},

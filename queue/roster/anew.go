@@ -9,6 +9,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"punchclock/queue"
 )
 
 // fewChanges is how many people are written one by one, and not the whole roster anew.
@@ -23,6 +25,7 @@ const batch = 100
 const (
 	piece      = 32 << 10
 	flushAfter = 8
+	restMost   = 20 * time.Millisecond // between two pieces
 )
 
 // exchange writes s into a new file and puts that in the place of the roster's. It is
@@ -99,7 +102,7 @@ func (r *Roster) fill(db *bolt.DB, s *snapshot) error {
 // write puts everything into a file that is empty, in small transactions, and rests often:
 // the file is nobody's yet, and a tap must find the processor free.
 func (s *snapshot) write(db *bolt.DB, record func(*person) []byte) error {
-	var rest pace
+	var rest queue.Pace
 	for from := 0; from == 0 || from < len(s.people); from += batch {
 		err := db.Update(func(tx *bolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(peopleBucket)
@@ -108,7 +111,7 @@ func (s *snapshot) write(db *bolt.DB, record func(*person) []byte) error {
 			}
 			b.FillPercent = 1 // the keys come sorted
 			for i := from; i < min(from+batch, len(s.people)); i++ {
-				rest.step(i)
+				rest.Step(i)
 				p := &s.people[i]
 				if err := b.Put([]byte(p.Number), record(p)); err != nil {
 					return err
@@ -150,7 +153,7 @@ func (r *Roster) trickle(f *os.File) error {
 				return err
 			}
 		}
-		time.Sleep(min(max(restShare*time.Since(began), time.Millisecond), restMost))
+		time.Sleep(min(max(2*time.Since(began), time.Millisecond), restMost))
 	}
 	return nil
 }

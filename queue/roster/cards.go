@@ -10,6 +10,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"punchclock/queue"
 	"punchclock/queue/punch"
 )
 
@@ -82,7 +83,7 @@ func (s *snapshot) until(b punch.Badge) (t time.Time, was bool) {
 }
 
 // leaving notes when cards that were somebody's in old are nobody's in s.
-func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge, rest *pace) register {
+func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge, rest *queue.Pace) register {
 	out, cloned := k, false
 	set := func(b punch.Badge, until int64) {
 		x := out[b]
@@ -96,7 +97,7 @@ func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge, 
 		out.set(b, x)
 	}
 	for i := range old.people {
-		rest.step(i)
+		rest.Step(i)
 		p := &old.people[i]
 		for j, b := range p.Badges {
 			switch {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"punchclock/queue"
 	"punchclock/queue/punch"
 )
 
@@ -176,9 +177,9 @@ func (p *csvFile) read(data []byte) []Row {
 	rows := make([]Row, 0, most)
 	p.last, p.before = make(map[string]int, most), map[int]int{}
 	badges := newIndex(p.cards, most)
-	var rest pace
+	var rest queue.Pace
 	for n := 0; ; n++ {
-		rest.step(n)
+		rest.Step(n)
 		record, err := c.Read()
 		if errors.Is(err, io.EOF) {
 			break
@@ -321,6 +322,8 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index
 			bad(2, "a badge was changed by a spreadsheet; format the column as text and write <medium>:<value>, for example em:0A1B2C3D4E")
 		case err != nil:
 			bad(2, "%v", err)
+		case p.cards.unread(b) != "":
+			bad(2, "badge %s: %s", b.Masked(), p.cards.unread(b))
 		case slices.Contains(row.Badges, b):
 		default:
 			row.Badges = append(row.Badges, b)

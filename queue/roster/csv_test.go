@@ -94,6 +94,11 @@ func TestBadRosterIsRefusedWithItsPlaces(t *testing.T) {
 			"r:3:4: the language is not a code such as zh-TW, zh-CN or en",
 			"r:3:12: active is neither true nor false (1, 0, yes, no)",
 		}},
+		{"badges that no reader sends", "employee_no,badges\n1,em:0A1B2C3D4E;uiid:04A1B2C3\n2,w26:256-1\n3,w34:123456;w26:123-45678;key:3\n", []string{
+			`r:2:3: badge uiid:…C3: no reader sends "uiid"; write one of em, uid, w24, w26, w30, w32, w34, w37, dec, key before the colon`,
+			"r:3:3: badge w26:…1: no card has this number; write facility and number, 0-0 to 255-65535",
+			"r:4:3: badge w34:…56: no card has this number; write facility and number, 0-0 to 65535-65535",
+		}},
 		{"no number", "employee_no,name\n,王\n1,\n", []string{"r:2:1: the employee number is empty"}},
 		{"long name", "employee_no,name\n1," + strings.Repeat("名", 65) + "\n", []string{"r:2:3: the name is longer than 64 characters"}},
 	} {

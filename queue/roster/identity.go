@@ -38,6 +38,32 @@ type Cards struct {
 	// Two cards that only a reader of another sort would mix up may both be in the
 	// roster.
 	Reads []int
+	// Any says that a reader of the site may send a medium of its own.
+	Any bool
+}
+
+// media are the words before the colon that readers send.
+var media = []string{"em", "uid", "w24", "w26", "w30", "w32", "w34", "w37", "dec", "key"}
+
+// unread says why no reader ever sends a badge, "" where one may: such a badge in a file
+// is a slip of the pen, and whoever has it would stand at the door as unknown.
+func (c Cards) unread(b punch.Badge) string {
+	switch m := b.Medium(); {
+	case !slices.Contains(media, m):
+		if c.Any {
+			return ""
+		}
+		return fmt.Sprintf("no reader sends %q; write one of %s before the colon", m, strings.Join(media, ", "))
+	case m == "w24" || m == "w26":
+		if _, _, ok := numberOf(b); !ok {
+			return "no card has this number; write facility and number, 0-0 to 255-65535"
+		}
+	case m == "w32" || m == "w34":
+		if _, _, ok := numberOf(b); !ok {
+			return "no card has this number; write facility and number, 0-0 to 65535-65535"
+		}
+	}
+	return ""
 }
 
 // reads reports whether a reader of the site tells n bytes of a card.

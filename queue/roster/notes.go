@@ -8,6 +8,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"punchclock/queue"
 	"punchclock/queue/punch"
 )
 
@@ -104,7 +105,7 @@ func readNotes(tx *bolt.Tx) (notes []Note, err error) {
 
 // cardsOf lists whose cards are another's in s than in old: of two readings of one card
 // that the site's readers take for one, it is one card.
-func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *pace) (out []CardChange) {
+func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *queue.Pace) (out []CardChange) {
 	holder := func(in *snapshot, b punch.Badge) string {
 		if i, ok := in.badges.find(b); ok {
 			return in.people[i].Number
@@ -121,7 +122,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *pace) (out []Ca
 		return ok && !another[p.Number] && slices.Equal(p.Badges, in.people[i].Badges) && p.To.Equal(in.people[i].To)
 	}
 	for i := range old.people {
-		rest.step(i)
+		rest.Step(i)
 		if kept(&old.people[i], s) {
 			continue
 		}
@@ -133,7 +134,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *pace) (out []Ca
 		}
 	}
 	for i := range s.people {
-		rest.step(i)
+		rest.Step(i)
 		if kept(&s.people[i], old) {
 			continue
 		}

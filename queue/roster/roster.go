@@ -557,12 +557,12 @@ func readPerson(k, v []byte, number string) (person, error) {
 
 // newSnapshot sorts and indexes people. It refuses a number or a badge that is
 // there twice, and notes cards that the site's readers would mix up.
-func newSnapshot(m meta, people []person, cards Cards, rest *pace) (*snapshot, error) {
+func newSnapshot(m meta, people []person, cards Cards, rest *queue.Pace) (*snapshot, error) {
 	slices.SortFunc(people, func(a, b person) int { return cmp.Compare(a.Number, b.Number) })
 	s := &snapshot{meta: m, people: people,
 		badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
 	for i := range people {
-		rest.step(i)
+		rest.Step(i)
 		p := &people[i]
 		if p.Number == "" {
 			return nil, errors.New("a person has no employee number")
@@ -760,9 +760,9 @@ func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) erro
 	if err := note(s, &d); err != nil {
 		return Diff{}, err
 	}
-	var rest *pace
+	var rest *queue.Pace
 	if file {
-		rest = new(pace)
+		rest = new(queue.Pace)
 	}
 	if err := r.keep(s, rest); err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
@@ -772,7 +772,7 @@ func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) erro
 
 // keep makes s the roster, first on the medium and then in memory, and wakes whoever
 // waits for a change. The caller holds write.
-func (r *Roster) keep(s *snapshot, rest *pace) error {
+func (r *Roster) keep(s *snapshot, rest *queue.Pace) error {
 	old := r.now.Load()
 	put, gone := s.differs(old, rest)
 	if r.torn || len(put)+len(gone) > fewChanges {
@@ -833,11 +833,11 @@ func (p *person) recordAs(key []byte) []byte {
 }
 
 // difference walks two sorted rosters side by side.
-func difference(old, new *snapshot, rest *pace) Diff {
+func difference(old, new *snapshot, rest *queue.Pace) Diff {
 	d := Diff{Added: []string{}, Changed: []string{}, Removed: []string{}, Columns: map[string][]string{}}
 	i, j := 0, 0
 	for i < len(old.people) || j < len(new.people) {
-		rest.step(i + j)
+		rest.Step(i + j)
 		switch {
 		case j == len(new.people) || i < len(old.people) && old.people[i].Number < new.people[j].Number:
 			d.Removed = append(d.Removed, old.people[i].Number)

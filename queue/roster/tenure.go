@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"punchclock/queue"
 	"punchclock/queue/punch"
 )
 
@@ -173,9 +174,9 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	old := r.now.Load()
 	now, _ := r.clock()
 	now = now.Truncate(time.Millisecond).UTC()
-	var rest *pace
+	var rest *queue.Pace
 	if file { // nobody waits for it
-		rest = new(pace)
+		rest = new(queue.Pace)
 	}
 	latest, earlier, err := byNumber(rows, rest)
 	if err != nil {
@@ -197,7 +198,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	origins := make([]origin, 0, len(latest))
 	listed := newIndex(r.cards, 0) // cards that a file gives to somebody; made where anybody has one of ours
 	for i, row := range latest {
-		rest.step(i)
+		rest.Step(i)
 		row.From, row.To = row.From.UTC(), row.To.UTC()
 		var prev *person
 		if i, has := old.numbers[row.Number]; has {
@@ -263,7 +264,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		}
 	}
 	for i := range people {
-		rest.step(i)
+		rest.Step(i)
 		p, o := &people[i], origins[i]
 		if file && o.same {
 			for _, b := range o.prev.given {
@@ -277,7 +278,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	}
 	there := 0 // both are sorted
 	for i := range old.people {
-		rest.step(i)
+		rest.Step(i)
 		for there < len(latest) && latest[there].Number < old.people[i].Number {
 			there++
 		}
@@ -355,7 +356,7 @@ func (p *person) hands(c Cards, prev *person, file bool) {
 
 // byNumber gives each number's row, and apart from it the rows of those who had the
 // number before.
-func byNumber(rows []Row, rest *pace) (latest, earlier []*Row, err error) {
+func byNumber(rows []Row, rest *queue.Pace) (latest, earlier []*Row, err error) {
 	order := make([]*Row, len(rows))
 	for i := range rows {
 		order[i] = &rows[i]
@@ -363,7 +364,7 @@ func byNumber(rows []Row, rest *pace) (latest, earlier []*Row, err error) {
 	n := 0
 	slices.SortStableFunc(order, func(a, b *Row) int {
 		n++
-		rest.step(n)
+		rest.Step(n)
 		return cmp.Or(cmp.Compare(a.Number, b.Number), a.From.Compare(b.From))
 	})
 	latest = make([]*Row, 0, len(rows))
@@ -490,9 +491,9 @@ func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 
 // differs lists the people of s that old has not or has otherwise, and the numbers that
 // s has not.
-func (s *snapshot) differs(old *snapshot, rest *pace) (put []*person, gone []string) {
+func (s *snapshot) differs(old *snapshot, rest *queue.Pace) (put []*person, gone []string) {
 	for i := range s.people {
-		rest.step(i)
+		rest.Step(i)
 		p := &s.people[i]
 		if j, ok := old.numbers[p.Number]; !ok || !p.equal(&old.people[j]) {
 			put = append(put, p)

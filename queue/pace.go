@@ -1,17 +1,16 @@
-package roster
+package queue
 
 import "time"
 
-// A pace has long work over thousands of people stand back for somebody at the door.
+// A Pace has long work stand back for somebody at the door. The zero Pace is ready; a nil
+// one never rests, for work that somebody waits for.
 //
 // Letting others have the processor (runtime.Gosched) is not enough. A tap goes through
 // several goroutines; one that wakes the next and then waits in the kernel, for the
 // reader or the medium, leaves the next behind on its P, and with all other Ps at work
 // nobody looks there before the scheduler's monitor does, up to 10 ms later. A P whose
 // goroutine sleeps looks there at once. So the work rests, twice as long as it worked.
-//
-// A nil pace never rests: for work that somebody waits for.
-type pace struct{ since time.Time }
+type Pace struct{ since time.Time }
 
 const (
 	workMost  = 400 * time.Microsecond // at a stretch; a tap may have to wait for as long
@@ -19,8 +18,9 @@ const (
 	restMost  = 20 * time.Millisecond // a machine that stood still is not to be paid for
 )
 
-// step is called before the i-th piece of the work, of some microseconds.
-func (p *pace) step(i int) {
+// Step is called before the i-th piece of the work, and looks at the time before each
+// sixteenth: a piece is some microseconds. It blocks for as long as the work has to rest.
+func (p *Pace) Step(i int) {
 	if p == nil || i%16 != 0 {
 		return
 	}
