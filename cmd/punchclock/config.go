@@ -640,6 +640,7 @@ func (c *config) cards() roster.Cards {
 	cards := roster.Cards{Same: c.Badge.SameCard, Reads: []int{}}
 	for _, r := range c.Readers {
 		cards.Reads = append(cards.Reads, r.reads()...)
+		cards.Any = cards.Any || r.Driver == "stdin" // whatever writes to it says which medium
 	}
 	return cards
 }

@@ -198,6 +198,35 @@ func (c *counter) tapped(value string) device.Event {
 	return c.hear(device.Event{Reader: "front", What: device.Card, Medium: "em", Value: value, Last: time.Now()})
 }
 
+// When the verb has ended the card is refused, and not a moment later: the next thing that
+// happens is a tap with it.
+func TestABlockedCardIsRefusedFromTheMomentTheBlockIsAnswered(t *testing.T) {
+	h := newHouse(t, settings{people: 5, window: "0s"})
+	h.start()
+	tap := func(p person, outcome, number string) {
+		t.Helper()
+		if r := h.tap(p); r.Outcome != outcome || r.Employee != number || outcome == "blocked_badge" && (r.Name != "" || r.PunchID == "") {
+			t.Errorf("%s: %+v, want %s", p.number, r, outcome)
+		}
+	}
+	tap(h.people[4], "stored", "000005")
+	for _, p := range h.people[:4] {
+		h.must("badge", "block", p.badge())
+		tap(p, "blocked_badge", "")
+	}
+	time.Sleep(900 * time.Millisecond) // the same card sooner is the same tap
+	h.must("badge", "block", h.people[4].badge())
+	tap(h.people[4], "blocked_badge", "")
+	// A file that gives it to its person again does not undo it, nor does a kill.
+	h.must("roster", "import", filepath.Join(h.dir, "roster.csv"))
+	h.kill()
+	h.start()
+	tap(h.people[0], "blocked_badge", "")
+	h.must("badge", "unblock", h.people[1].badge())
+	tap(h.people[1], "stored", "000002")
+	h.stop()
+}
+
 func TestMasterCardAndItsPINOpenEnrolmentForOneCardAndAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCounter(t)

@@ -50,9 +50,15 @@ func TestNumberAndPINOnAKeypadPunchThroughTheWholeHouse(t *testing.T) {
 	if r := typed("pin 000001 83940271"); r.Outcome != "misread" {
 		t.Errorf("the right PIN after five wrong ones: %+v", r)
 	}
-	// The page is the same door, also after a kill.
+	// After a kill as before it, and the page is the same door.
 	h.kill()
-	h.start()
+	h.start("sh", "-c", `exec "$@" < `+fifo, "sh")
+	if r := typed("pin 000001 83940271"); r.Outcome != "misread" {
+		t.Errorf("the right PIN after a kill: %+v", r)
+	}
+	if r := typed("pin 000002 60413829"); r.Outcome != "duplicate" || r.Employee != "000002" {
+		t.Errorf("somebody else's PIN, who was here a moment ago: %+v", r)
+	}
 	if code, _ := h.post("/api/pin", `{"employee_no":"000001","pin":"83940271"}`); code != http.StatusTooManyRequests {
 		t.Errorf("on the page: %d", code)
 	}

@@ -183,3 +183,40 @@ func FuzzContacts(f *testing.F) {
 		}
 	})
 }
+
+// More people than one call may ask for, with the real program.
+func TestMoreThanFiftyPeopleAreAskedForInCallsOfFiftyAtMost(t *testing.T) {
+	const n, strangers = 130, 7
+	h := newHouse(t, settings{people: n})
+	var known []sandbox.Person
+	contacts := "employee_no,mobile,email\n"
+	for i, p := range h.people {
+		s := sandbox.Person{Number: p.number, FeishuID: "fs" + p.number, Mobile: fmt.Sprintf("+8869000%05d", i)}
+		if i%20 != 7 {
+			known = append(known, s)
+		}
+		contacts += fmt.Sprintf("%s,%s,\n", p.number, s.Mobile)
+	}
+	h.fs.SetPeople(known, false)
+	h.openClouds()
+	h.start()
+	out := filepath.Join(h.dir, "with-ids.csv")
+	text, code := h.run("roster", "feishu-ids", "--config", h.config, "--json", "--output", out, h.write("contacts.csv", contacts))
+	var r idsReport
+	if err := json.NewDecoder(strings.NewReader(text)).Decode(&r); err != nil || code != 0 {
+		t.Fatalf("%d %v\n%s", code, err, text)
+	}
+	if !r.Finished || r.Asked != n || len(r.Found) != n-strangers || len(r.Unknown) != strangers || r.Unknown[1] != "000028" {
+		t.Errorf("%+v", r)
+	}
+	lots := 0
+	for _, c := range h.fs.Calls() { // one of more than fifty is refused there
+		if c.Path == sandbox.FeishuIDPath {
+			lots++
+		}
+	}
+	if lots != 3 {
+		t.Errorf("asked in %d calls", lots)
+	}
+	h.stop()
+}

@@ -23,6 +23,7 @@ import (
 // hrServer is where HR keeps the roster.
 type hrServer struct {
 	*httptest.Server
+	mu     sync.Mutex // guards the rest
 	body   string
 	etag   string
 	token  string
@@ -34,6 +35,8 @@ type hrServer struct {
 func newHRServer(t *testing.T) *hrServer {
 	s := &hrServer{etag: `"1"`, status: 200}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.gets++
 		switch {
 		case s.token != "" && r.Header.Get("Authorization") != "Bearer "+s.token:
@@ -301,4 +304,75 @@ func TestASourceThatCouldNotBeReadIsLookedAtAgainSoon(t *testing.T) {
 		}
 		seen(67*time.Minute, "1王 2李")
 	})
+}
+
+// The whole house with HR's server beside it: what it has is sent once and taken over
+// once, and whatever it says later the last good roster stays.
+func TestTheClockFollowsHRsServerAndKeepsTheLastGoodRoster(t *testing.T) {
+	hr := newHRServer(t)
+	h := newHouse(t, settings{window: "0s", extra: fmt.Sprintf("[roster]\nsource = \"%s/people.csv\"\nevery = \"24h\"\n", hr.URL)})
+	line := func(p person) string { return fmt.Sprintf("%s,%s,%s\n", p.number, p.name, p.badge()) }
+	set := func(body, etag string, status int) {
+		hr.mu.Lock()
+		defer hr.mu.Unlock()
+		hr.body, hr.etag, hr.status = "employee_no,name,badges\n"+body, etag, status
+	}
+	set(line(h.people[0])+line(h.people[1]), `"1"`, http.StatusOK)
+	h.start()
+	asked := func() (gets, whole int) {
+		hr.mu.Lock()
+		defer hr.mu.Unlock()
+		return hr.gets, hr.whole
+	}
+	taps := func(p person, outcome string) {
+		t.Helper()
+		if r := h.tap(p); r.Outcome != outcome {
+			t.Errorf("%s: %+v, want %s", p.number, r, outcome)
+		}
+	}
+	refresh := func(want int, words ...string) {
+		t.Helper()
+		out, code := h.run("roster", "refresh", "--config", h.config)
+		for _, w := range words {
+			if code != want || !strings.Contains(out, w) {
+				t.Errorf("refresh: %d, want %d and %q\n%s", code, want, w, out)
+			}
+		}
+	}
+	h.until(20*time.Second, "the server's roster is taken over", func() bool {
+		return strings.Contains(h.must("roster", "ls"), "000002") && !strings.Contains(h.must("roster", "ls"), "000003")
+	})
+	// 304: asked again, not sent again.
+	refresh(0, "0 added, 0 changed, 0 removed, 2 unchanged")
+	if gets, whole := asked(); gets != 2 || whole != 1 {
+		t.Errorf("asked %d times, sent %d times", gets, whole)
+	}
+	taps(h.people[0], "stored")
+	taps(h.people[2], "unknown_badge")
+	// 500, and then rubbish: said with its reason, and nothing is different.
+	set("", `"2"`, http.StatusInternalServerError)
+	refresh(1, "HTTP 500", "the roster stays as it is")
+	set("000001,員工1,uiid:0A00\n", `"2"`, http.StatusOK)
+	refresh(1, `people.csv:2:12`, `no reader sends "uiid"`, "the roster stays as it is")
+	if r := h.must("status"); !strings.Contains(r, "uiid") {
+		t.Errorf("status says nothing of it:\n%s", r)
+	}
+	taps(h.people[1], "stored")
+	// Neither a kill nor a server that is away takes anything back.
+	set("", `"2"`, http.StatusServiceUnavailable)
+	h.kill()
+	h.start()
+	taps(h.people[0], "stored")
+	// Well again: the new one, and its tag is kept over the next start.
+	set(line(h.people[0])+line(h.people[1])+line(h.people[2]), `"3"`, http.StatusOK)
+	refresh(0, " unchanged") // what is new may have come by the look at the start
+	taps(h.people[2], "stored")
+	_, whole := asked()
+	h.stop()
+	h.start()
+	refresh(0, "3 unchanged")
+	if _, again := asked(); again != whole {
+		t.Errorf("sent %d times again after a restart", again-whole)
+	}
+	h.stop()
 }
