@@ -468,7 +468,7 @@ type Verdict struct {
 	Reason   string // Refuse, and where there is more to say Skip: a short code for machines, e.g. emp_no_unknown
 	Message  string // Refuse: the far side's own words; at most 255 bytes are kept
 	Attempts int    // how many times it was sent, this time included
-	Resent   bool   // an earlier send had an unknown result: the far side may hold it twice
+	Resent   bool   // a send before had an unknown result: the far side may hold it twice. Keep: this send had
 }
 
 // Reasons for which a punch waits for a person whatever the destination says.

@@ -93,7 +93,8 @@ type Log interface {
 type Destination interface {
 	// Send offers a batch, in order, and says what became of each punch. It is
 	// repeatable: the same punches give the same bytes. A verdict may be missing,
-	// which means Keep. An error means "nothing known beyond these verdicts, keep
+	// which means Keep; a Keep with Resent says that the far side may hold the punch
+	// whatever the error. An error means "nothing known beyond these verdicts, keep
 	// the rest": *Busy inside it says not before when, *token.Denied that a person
 	// must act, anything else is an outage. Errors hold no secret, no token and no
 	// person's name: they are logged and shown as they are.

@@ -59,8 +59,8 @@ type Config struct {
 type Worker struct {
 	c     Config
 	log   *slog.Logger
-	kick  chan struct{} // holds one Kick
-	sends map[punch.ID]sends
+	kick  chan struct{}      // holds one Kick
+	sends map[punch.ID]sends // written by Run alone, with mu held
 	notes notes
 	trips trips
 
@@ -121,6 +121,14 @@ func (w *Worker) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
+}
+
+// Tries is how often this worker has sent a punch that has no verdict yet. It may be
+// called at any time.
+func (w *Worker) Tries(id punch.ID) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sends[id].tries
 }
 
 // Kick ends a wait after an outage or a Denied and has the destination forget its
@@ -257,19 +265,21 @@ func (w *Worker) judge(offer []punch.Punch, answer []punch.Verdict, err error) [
 		by[v.ID] = v
 	}
 	var known []punch.Verdict
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, p := range offer {
 		s, ok := w.sends[p.ID]
 		if p.Offered && !ok {
 			s = sends{tries: 1, uncertain: true}
 		}
 		v := by[p.ID]
-		if v.Fate == punch.Keep && errors.Is(err, errBraked) {
+		if v.Fate == punch.Keep && !v.Resent && errors.Is(err, errBraked) {
 			w.sends[p.ID] = s // it came back before it left
 			continue
 		}
 		s.tries++
 		if v.Fate == punch.Keep {
-			s.uncertain = s.uncertain || uncertain
+			s.uncertain = s.uncertain || uncertain || v.Resent
 			w.sends[p.ID] = s
 			continue
 		}

@@ -740,6 +740,34 @@ func TestResentIsSaidOnlyWhereTheFarSideMayHoldIt(t *testing.T) {
 	}
 }
 
+// A Send of several calls knows more than its error: the first was answered, and of the
+// second the far side took nothing.
+func TestAPunchThatADestinationMayHoldIsMarkedWhateverEndedTheSend(t *testing.T) {
+	for name, err := range map[string]error{"busy": &drain.Busy{Err: errOutage}, "denied": &token.Denied{Err: errOutage}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &far{answer: func(n int, batch []punch.Punch) ([]punch.Verdict, error) {
+					if n > 1 {
+						return accept(batch), nil
+					}
+					return []punch.Verdict{{ID: batch[0].ID, Resent: true}}, err
+				}}
+				r := start(t, f, &draintest.Log{}, nil)
+				r.log.Append(punches(1, 2)...)
+				pass(time.Second / 2)
+				if n := r.Tries("test-000000000001"); n != 1 {
+					t.Errorf("tried %d times so far", n)
+				}
+				pass(10 * time.Minute)
+				v := r.log.Verdicts("104")
+				if !v["test-000000000001"].Resent || v["test-000000000002"].Resent || r.Tries("test-000000000001") != 0 {
+					t.Errorf("%+v", v)
+				}
+			})
+		})
+	}
+}
+
 type broken struct{ err error }
 
 func (b broken) RoundTrip(*http.Request) (*http.Response, error) { return nil, b.err }

@@ -118,6 +118,7 @@ const (
 	triesKept   = 1024      // punches whose tries are remembered
 	quotaProbe  = time.Hour // between calls while the quota is used up
 	busyMost    = 10 * time.Minute
+	minToken    = 8       // bytes of a token that is hidden
 	maxReply    = 1 << 20 // bytes of an answer; the longest true one repeats 50 records
 )
 
@@ -396,6 +397,7 @@ func (s *sending) one(rs []record) error {
 		case s.row >= systemRow:
 			return a.err()
 		case n < systemTries:
+			s.maybe(rs...)
 			s.later = a.err()
 			return nil
 		case len(rs) > 1:
@@ -414,8 +416,16 @@ func (s *sending) park() {
 		if s.c.tookSince(r.id) {
 			s.refuse(r.record, reasonSystem, r.message)
 		} else {
+			s.maybe(r.record)
 			s.later = r.err
 		}
+	}
+}
+
+// maybe keeps records that Feishu may have taken.
+func (s *sending) maybe(rs ...record) {
+	for _, r := range rs {
+		s.verdicts = append(s.verdicts, punch.Verdict{ID: r.id, Resent: true})
 	}
 }
 
@@ -614,7 +624,9 @@ func (c *Client) post(ctx context.Context, call, to, tok string, body []byte, mo
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, call: call}
 	a.body, a.cut = drain.ReadBody(resp, most)
-	if tok != "" { // an answer that repeats it must not carry it into a message
+	// An answer that repeats it must not carry it into a message. A shorter one than any
+	// that is given out could be part of the answer's own words.
+	if len(tok) >= minToken {
 		a.body = bytes.ReplaceAll(a.body, []byte(tok), []byte("…"))
 	}
 	if a.cut == nil {

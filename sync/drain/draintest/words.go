@@ -42,7 +42,7 @@ func Fates(t testing.TB, ps []punch.Punch, vs []punch.Verdict) string {
 	for _, p := range ps {
 		v, ok := by[p.ID]
 		switch {
-		case !ok:
+		case !ok || v.Fate == punch.Keep:
 			out = append(out, "-")
 		case v.Fate == punch.Refuse:
 			out = append(out, "refuse:"+v.Reason)
