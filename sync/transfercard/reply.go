@@ -112,9 +112,9 @@ func (c *counts) details(raw json.RawMessage) []detail {
 	return out
 }
 
-// all reports rule 2: every one of n records was taken.
+// all reports rule 2: every one of n records was taken, and none is named as refused.
 func (c *counts) all(n int) bool {
-	return c.success == int64(n) && c.ignore == 0 && c.fail == 0
+	return c.success == int64(n) && c.ignore == 0 && c.fail == 0 && len(c.ignored)+len(c.failed) == 0
 }
 
 // whole reports whether counts and details fit together and n records.
@@ -209,7 +209,7 @@ func (c *counts) single() (result, bool) {
 	}
 	switch [3]int64{c.success, c.ignore, c.fail} {
 	case [3]int64{1, 0, 0}:
-		return result{fate: punch.Accept}, true
+		return result{fate: punch.Accept}, c.all(1)
 	case [3]int64{0, 1, 0}:
 		return ignored(text(c.ignored)), true
 	case [3]int64{0, 0, 1}:

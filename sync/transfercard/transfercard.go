@@ -289,6 +289,13 @@ func (s *sending) settle(r record, res result, resent bool) {
 	})
 }
 
+// maybe keeps records that 104 may have taken.
+func (s *sending) maybe(rs ...record) {
+	for _, r := range rs {
+		s.verdicts = append(s.verdicts, punch.Verdict{ID: r.id, Resent: true})
+	}
+}
+
 // offer sends records in order, in calls no larger than 104 takes. An error ends
 // the Send.
 func (s *sending) offer(rs []record) error {
@@ -356,6 +363,7 @@ func (s *sending) read(rs []record, got counts) error {
 		case errors.As(err, &bad):
 			s.settle(rs[i], refuse(reason400, bad.code+" "+bad.msg), true)
 		case err != nil:
+			s.maybe(rs[i:]...) // the call with all of them was answered
 			return err
 		default:
 			s.c.learn(&got, 1)
@@ -373,6 +381,7 @@ func (s *sending) single(r record, got counts, resent bool) {
 	}
 	const what = "the counts of a call with one punch do not add up to one"
 	if s.c.stillUnclear(r.id) {
+		s.maybe(r)
 		s.later = errors.New("transfercard: " + what)
 		return
 	}

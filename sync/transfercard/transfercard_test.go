@@ -381,6 +381,26 @@ func TestFewerDetailsThanCountsAreNotGuessedAt(t *testing.T) {
 	}
 }
 
+// A reply that takes all and names one as refused says two things at once.
+func TestAContradictionIsNeverDelivered(t *testing.T) {
+	onDesk(t, nil, func(d *desk) {
+		body := `{"success":1,"ignore":0,"fail":0,"failDetail":[{"idx":1,"errorMsg":"員工編號不存在"}]}`
+		d.client.cfg.HTTP.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			text := body
+			if r.URL.Path == sandbox.TransferCardTokenPath {
+				text = `{"access_token":"t"}`
+			}
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
+		})
+		for range 4 {
+			if got, err := d.send(draintest.Numbered(begin, "P1")); got != "-" || draintest.KindOf(err) != "outage" {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+		d.want(draintest.Numbered(begin, "P1"), "refuse:unclear_from_104")
+	})
+}
+
 func TestARecordThatIsNeverClearlyAnsweredIsParkedAfterFiveTries(t *testing.T) {
 	onDesk(t, nil, func(d *desk) {
 		d.faults(func(f *sandbox.TransferCardFaults) { f.Miscount = 1 })
@@ -610,8 +630,16 @@ func TestAnOutageInTheMiddleKeepsWhatIsKnown(t *testing.T) {
 			}
 			return old.RoundTrip(r)
 		})
-		if got, err := d.send(draintest.Numbered(begin, "X", "P2", "Y", "P4")); got != "refuse:emp_no_unknown accept - -" || draintest.KindOf(err) != "busy:9s" {
+		ps := draintest.Numbered(begin, "X", "P2", "Y", "P4")
+		vs, err := d.client.Send(context.Background(), ps)
+		if got := draintest.Fates(t, ps, vs); got != "refuse:emp_no_unknown accept - -" || draintest.KindOf(err) != "busy:9s" {
 			t.Errorf("%q, %v", got, err)
+		}
+		// The call with all of them was answered before: 104 holds the last one.
+		for i, v := range vs {
+			if !v.Resent {
+				t.Errorf("%d: %+v is not marked", i, v)
+			}
 		}
 	})
 }
