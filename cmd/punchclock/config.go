@@ -419,9 +419,9 @@ func parseConfigAnd(path string, data []byte, have inBuild, more func(root *sect
 	c := defaultConfig()
 	c.path = path
 	root := &section{d: d, m: tree}
-	var schema int64
+	schema := int64(1)
 	switch {
-	case !root.integer("schema", &schema, 1, math.MaxInt64):
+	case !root.integer("schema", &schema, math.MinInt64, math.MaxInt64):
 		if _, given := tree["schema"]; !given {
 			root.bad("schema", "schema is missing", "write schema = 1 as the first line")
 		}
@@ -486,6 +486,9 @@ func (v *deviceConfig) read(s *section, c *config) {
 	v.Name = v.ID
 	if s.text("name", &v.Name) {
 		s.printable("name", v.Name, 64)
+	}
+	if strings.TrimSpace(v.Name) == "" { // Feishu takes no place without a name
+		v.Name = v.ID
 	}
 	var zone string
 	if s.text("timezone", &zone) {
@@ -872,7 +875,7 @@ func readDestination(s *section, have inBuild, c *config) destinationConfig {
 	v.CAFile = c.beside(v.CAFile)
 	v.atCA = s.mark("ca_file")
 	s.proxy("proxy", &v.Proxy)
-	if s.text("proxy_login_file", &v.ProxyLoginFile); v.ProxyLoginFile != "" && !s.given("proxy") {
+	if s.text("proxy_login_file", &v.ProxyLoginFile); v.ProxyLoginFile != "" && (s.m["proxy"] == nil || s.m["proxy"] == "") {
 		s.bad("proxy_login_file", fmt.Sprintf("destination %q has a proxy_login_file and no proxy", name), `write proxy = "http://proxy.corp:3128", or remove proxy_login_file`)
 	}
 	v.atProxyLogin = s.mark("proxy_login_file")
@@ -1600,7 +1603,7 @@ func (s *section) done() {
 func didYouMean(t string, words []string, all func([]string) string) string {
 	best, distance := "", 1+max(1, len(t)/3)
 	for _, w := range words {
-		if n := editDistance(strings.ToLower(t), w); n < distance {
+		if n := editDistance(strings.ToLower(t), w); n < min(distance, max(len(t), len(w))) {
 			best, distance = w, n
 		}
 	}

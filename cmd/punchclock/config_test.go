@@ -47,6 +47,9 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 		{"newer schema says only that", "schema = 2\nfoo = 1\n", []string{
 			`f:1:10: schema 2 is not known to this punchclock; write schema = 1, or install a newer punchclock`,
 		}},
+		{"older schema", "schema = 0\n", []string{
+			`f:1:10: schema 0 is not known to this punchclock; write schema = 1, or install a newer punchclock`,
+		}},
 		{"schema as text", "schema = \"1\"\n[device]\nid=\"a\"", []string{
 			`f:1:10: schema is a text where a whole number belongs; write schema = 1, without quotes`,
 		}},
@@ -230,6 +233,10 @@ func TestEveryMistakeIsToldWithPlaceAndRemedy(t *testing.T) {
 			`f:14:26: kind "in" is there twice; write it once`,
 			`f:14:32: destination.statuses holds a whole number where a kind belongs; write "in", "out", "go-out" or "return"`,
 		}},
+		{"a word of one letter is not guessed", top + to104 + "idx_base = \"2\"\nproxy = \"\"\nproxy_login_file = \"p\"\n", []string{
+			`f:8:12: idx_base "2" is not known; write "auto", "0" or "1"`,
+			`f:10:20: destination "104" has a proxy_login_file and no proxy; write proxy = "http://proxy.corp:3128", or remove proxy_login_file`,
+		}},
 		{"feishu limits", top + toFeishu + "calls_per_second = 51\nbatch = 51\nemployee_type = \"open_id\"\nidx_base = 0\n", []string{
 			`f:8:20: destination.calls_per_second = 51 is out of range; write a number from 1 to 50`,
 			`f:9:9: destination.batch = 51 is out of range; write a number from 1 to 50`,
@@ -332,6 +339,14 @@ func TestSmallestFileGetsTheDefaults(t *testing.T) {
 	}
 	if f.CallsPerSecond != 10 || f.Batch != 50 || f.EmployeeType != "employee_no" || f.BaseURL != "https://open.feishu.cn" {
 		t.Errorf("feishu: %+v", f)
+	}
+}
+
+func TestADeviceWithoutANameIsCalledByItsID(t *testing.T) {
+	for _, name := range []string{"", " "} {
+		if c := parse(t, "schema = 1\n[device]\nid = \"a\"\nname = \""+name+"\"\n"); c.Device.Name != "a" {
+			t.Errorf("%q: %q", name, c.Device.Name)
+		}
 	}
 }
 

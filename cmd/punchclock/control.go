@@ -36,6 +36,7 @@ type archive struct {
 	outbox *queue.Outbox
 	roster *roster.Roster
 	kick   func(dest string)
+	tries  func(dest string, id punch.ID) int // see tried; nil where no daemon runs
 
 	candidates *candidates
 	portraits  *portraits
@@ -48,7 +49,7 @@ type archive struct {
 
 // archive is what the running clock's own calls work on.
 func (h *clockwork) archive() *archive {
-	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, portraits: h.portraits, stamp: stamps{h.clock}.Now, enrol: h.enrol, admin: h.admin, fingerprint: h.cert.fingerprint, kick: func(dest string) {
+	return &archive{cfg: h.cfg, outbox: h.outbox, roster: h.roster, candidates: h.candidates, portraits: h.portraits, stamp: stamps{h.clock}.Now, enrol: h.enrol, admin: h.admin, fingerprint: h.cert.fingerprint, tries: h.tries, kick: func(dest string) {
 		for _, w := range h.workers {
 			switch dest {
 			case w.name():
@@ -58,6 +59,15 @@ func (h *clockwork) archive() *archive {
 			}
 		}
 	}}
+}
+
+func (h *clockwork) tries(dest string, id punch.ID) int {
+	for _, w := range h.workers {
+		if w.name() == dest {
+			return w.now.Load().Tries(id)
+		}
+	}
+	return 0
 }
 
 func newControl(h *clockwork) *http.Server {

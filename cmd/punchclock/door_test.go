@@ -327,6 +327,18 @@ func TestWrongSecretIsSaidAndItsCorrectionNeedsNoRestart(t *testing.T) {
 		d := h.status().Destinations
 		return d[0].State == "auth_failed" && d[1].State == "misconfigured"
 	})
+	// Whoever looks meanwhile sees that it was tried.
+	if out, _ := h.run("punches", "export", "--config", h.config); strings.Count(out, `{"state":"pending","attempts":1,`) != 2 {
+		t.Errorf("export\n%s", out)
+	}
+	if out, _ := h.run("queue", "ls", "--json", "--config", h.config); strings.Count(out, `"tries": 1,`) != 2 {
+		t.Errorf("queue\n%s", out)
+	}
+	for _, args := range [][]string{{"--punch", "test-door-000000000009"}, {"--punch", "test-door-000000000001", "--destination", "104", "--wait"}} {
+		if out, code := h.run(append([]string{"queue", "retry", "--config", h.config}, args...)...); code != exitFailed || !strings.Contains(out, "punch "+args[1]+" is not parked") {
+			t.Errorf("retry %q: %d, %s", args, code, out)
+		}
+	}
 	if d := h.status().Destinations; d[0].Pending != 1 || d[0].LastError == "" || d[1].Pending != 1 || !strings.Contains(d[1].LastError, "feishu-secret") {
 		t.Errorf("%+v", d)
 	}

@@ -134,7 +134,14 @@ func (a *archive) servePunches(w http.ResponseWriter, r *http.Request) {
 		if !wanted(e) {
 			return nil
 		}
-		return enc.Encode(rowOf(e, a.cfg.Device.ID, a.cfg.Device.Timezone))
+		row := rowOf(e, a.cfg.Device.ID, a.cfg.Device.Timezone)
+		for dest, d := range row.Deliveries {
+			if e.Deliveries[dest].State == punch.Pending {
+				d.Attempts += a.tried(dest, e.ID)
+				row.Deliveries[dest] = d
+			}
+		}
+		return enc.Encode(row)
 	})
 	if err != nil {
 		enc.Encode(map[string]string{"error": err.Error()})

@@ -77,10 +77,11 @@ func (a *archive) queueRows(dest string, names []string, state string, words tex
 		}
 		for _, p := range parked {
 			x := row(p.Punch, p.Destination, "parked")
+			x.Reason, x.ReasonWords, x.Message, x.Tries = p.Reason, words.Reason(p.Reason), p.Message, p.Tries
 			if p.Again {
 				x.State = "pending"
+				x.Tries += a.tried(p.Destination, p.ID)
 			}
-			x.Reason, x.ReasonWords, x.Message, x.Tries = p.Reason, words.Reason(p.Reason), p.Message, p.Tries
 			if p.Uncertain && p.Reason == punch.ReasonTimeUncertain {
 				x.Message = p.Bounds.Words(loc) + "; " + x.Message
 				x.NotBefore, x.NotAfter = optional(p.Bounds.From, loc), optional(p.Bounds.To, loc)
@@ -96,11 +97,22 @@ func (a *archive) queueRows(dest string, names []string, state string, words tex
 				return nil, err
 			}
 			for _, p := range ps {
-				rows = append(rows, row(p, name, "pending"))
+				x := row(p, name, "pending")
+				x.Tries = a.tried(name, p.ID)
+				rows = append(rows, x)
 			}
 		}
 	}
 	return rows, nil
+}
+
+// tried is how often a punch that is pending was sent since the start, and since it was
+// put back; 0 where no daemon runs, which alone knows.
+func (a *archive) tried(dest string, id punch.ID) int {
+	if a.tries == nil {
+		return 0
+	}
+	return a.tries(dest, id)
 }
 
 func optional(t time.Time, loc *time.Location) string {
@@ -136,6 +148,8 @@ func (a *archive) serveRetry(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 	case err != nil:
 		refuse(w, http.StatusInternalServerError, err)
+	case n == 0 && q.Get("punch") != "":
+		refuse(w, http.StatusNotFound, fmt.Errorf("punch %s is not parked, nothing was put back; see: punchclock queue ls", q.Get("punch")))
 	default:
 		writeJSON(w, map[string]int{"put_back": n})
 	}
