@@ -10,8 +10,9 @@ export CGO_ENABLED := 0
 # Calls are HTTP/1.1 on purpose, see sync/drain; without its HTTP/2 the program is half a
 # megabyte smaller.
 # Functions are put into their callers only where that makes the clock faster: what is
-# computed, drawn and stored. Everywhere else it would make the program a tenth larger.
-INLINE   := runtime/... internal/... sync/... crypto/... hash/... math/... compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue punchclock/queue/punch
+# computed, drawn and stored, and of TLS the arithmetic and the reading of certificates.
+# Everywhere else it would make the program a tenth larger.
+INLINE   := runtime/... internal/... sync/... crypto/internal/... crypto/x509 hash/... math math/bits compress/... image/... golang.org/x/crypto/... golang.org/x/image/... go.etcd.io/... punchclock/queue punchclock/queue/punch
 GOBUILD  := $(GO) build -trimpath -buildvcs=false -tags nethttpomithttp2 -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINE)) -ldflags '$(LDFLAGS)'
 TARGETS  := linux/arm/6 linux/arm/7 linux/arm64 linux/amd64
 # What make test tests with the race detector.
