@@ -51,13 +51,13 @@ func (r *Roster) exchange(s *snapshot) (err error) {
 		return fmt.Errorf("roster: write anew: %w", err)
 	}
 	db.NoSync, db.NoGrowSync = true, true // until it is whole; nobody looks into it before
-	err = guard(r.path, func() error { return r.fill(db, s) })
+	err = guard(r.path, func() error { return s.write(db) })
 	if err == nil {
 		err = r.trickle(f)
 	}
 	if err == nil {
 		db.NoSync, db.NoGrowSync = false, false
-		err = db.Sync()
+		err = f.Sync() // the size too, which has grown without a sync
 	}
 	if err == nil {
 		err = giveToOwner(tmp)
@@ -78,30 +78,9 @@ func (r *Roster) exchange(s *snapshot) (err error) {
 	return nil
 }
 
-// fill puts s into a file that is empty. Most people are as they were: their records are
-// taken over as they are, which spares writing each anew.
-func (r *Roster) fill(db *bolt.DB, s *snapshot) error {
-	old := r.now.Load()
-	return r.db.View(func(tx *bolt.Tx) error {
-		had := tx.Bucket(peopleBucket).Cursor()
-		k, v := had.First()
-		record := func(p *person) []byte { // is asked in the order of the file
-			for k != nil && string(k) < p.Number {
-				k, v = had.Next()
-			}
-			i, ok := old.numbers[p.Number]
-			if ok && !r.torn && p.equal(&old.people[i]) && string(k) == p.Number && whole(k, v) {
-				return v
-			}
-			return p.record()
-		}
-		return s.write(db, record)
-	})
-}
-
 // write puts everything into a file that is empty, in small transactions, and rests often:
 // the file is nobody's yet, and a tap must find the processor free.
-func (s *snapshot) write(db *bolt.DB, record func(*person) []byte) error {
+func (s *snapshot) write(db *bolt.DB) error {
 	var rest queue.Pace
 	for from := 0; from == 0 || from < len(s.people); from += batch {
 		err := db.Update(func(tx *bolt.Tx) error {
@@ -113,7 +92,7 @@ func (s *snapshot) write(db *bolt.DB, record func(*person) []byte) error {
 			for i := from; i < min(from+batch, len(s.people)); i++ {
 				rest.Step(i)
 				p := &s.people[i]
-				if err := b.Put([]byte(p.Number), record(p)); err != nil {
+				if err := b.Put([]byte(p.Number), p.record()); err != nil {
 					return err
 				}
 			}

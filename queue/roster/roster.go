@@ -466,11 +466,6 @@ func unseal(key, record []byte, v any) error {
 	return json.Unmarshal(record[5:], v)
 }
 
-// whole reports whether a stored record is one of this form, and as it was written.
-func whole(key, record []byte) bool {
-	return len(record) > 5 && record[0] == form && binary.BigEndian.Uint32(record[1:]) == checksum(key, record[5:])
-}
-
 func checksum(key, body []byte) uint32 {
 	c := crc32.Update(0, castagnoli, key)
 	c = crc32.Update(c, castagnoli, []byte{0})
