@@ -13,9 +13,9 @@ import "time"
 type Pace struct{ since time.Time }
 
 const (
-	workMost  = 400 * time.Microsecond // at a stretch; a tap may have to wait for as long
+	workMost  = 300 * time.Microsecond // at a stretch; a tap may have to wait for as long
 	restShare = 2
-	restMost  = 20 * time.Millisecond // a machine that stood still is not to be paid for
+	restMost  = 2 * time.Millisecond // a machine that was busy elsewhere is not to be paid for
 )
 
 // Step is called before the i-th piece of the work, and looks at the time before each
