@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -165,11 +166,12 @@ func TestDoctorFindsADamagedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	badge := []byte(h.people[1].badge())
-	i := strings.Index(string(b), string(badge))
-	if i < 0 {
+	other := bytes.Clone(badge)
+	other[4] ^= 1
+	if !bytes.Contains(b, badge) {
 		t.Fatal("the stored form no longer holds the badge as text: damage another part of the record")
 	}
-	b[i+4] ^= 1
+	b = bytes.ReplaceAll(b, badge, other) // each, for any of them may lie in a page that is not in use any more
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
