@@ -560,6 +560,41 @@ func TestTheClockGoesOnWithoutADisplayAndSaysSoOnce(t *testing.T) {
 	})
 }
 
+func TestAFingerOnADeadScreenMeansNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		d := atDoor(t, func(c *Config) {
+			open := c.out
+			c.out = func() (output, error) {
+				if dead.Load() {
+					return nil, errors.New("no display is connected")
+				}
+				return open()
+			}
+		})
+		defer d.stop()
+		gone := func(err error) {
+			dead.Store(err != nil)
+			d.panel.mu.Lock()
+			d.panel.gone = err
+			d.panel.mu.Unlock()
+			time.Sleep(5 * time.Second)
+		}
+		gone(errors.New("the display was unplugged"))
+		for range 5 {
+			d.tap("kind:go-out")
+		}
+		gone(nil)
+		if said := d.heard(); said != "" {
+			t.Errorf("what nobody saw was done: %s", said)
+		}
+		d.tap("kind:go-out")
+		if said := d.heard(); said == "" {
+			t.Error("and now it is not done")
+		}
+	})
+}
+
 func TestTheScreenIsBlackAfterTheEnd(t *testing.T) {
 	for _, turn := range []int{0, 90, 180, 270} {
 		synctest.Test(t, func(t *testing.T) {

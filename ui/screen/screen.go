@@ -324,10 +324,15 @@ func (f *Face) Run(ctx context.Context) error {
 			said = err.Error()
 			f.c.Logger.Error("no screen; the clock goes on without it, and looks for one again", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(lookFor):
+		f.push, f.pushed = "", false
+		for again := time.After(lookFor); again != nil; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-again:
+				again = nil
+			case <-f.touched: // of a picture that nobody sees
+			}
 		}
 	}
 }
