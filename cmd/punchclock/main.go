@@ -118,6 +118,19 @@ func rootCommand(t *tool) *cobra.Command {
 		verifyCommand(t), recoverCommand(t), doctorCommand(t), adminCommand(t), configCommand(t), logsCommand(t), bundleCommand(t), indicatorCommand(t), unitsCommand(t), updateCommand(t), versionCommand(t))
 	root.AddCommand(provisionCommand(t), flashCommand(t))
 	root.AddCommand(buildCommands(t)...)
+	// Added here and not by Execute, so that a mistake in them is one of usage, too.
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return fmt.Errorf("no verb %q", args)
+				}
+				return nil
+			}
+		}
+	}
 	asUsage(root)
 	return root
 }
