@@ -61,6 +61,8 @@ type config struct {
 	Schedule     []scheduleConfig
 	Readers      []readerConfig
 	Destinations []destinationConfig
+
+	at struct{ rosterToken, rosterCA, candidatesSecret, candidatesCA mark }
 }
 
 type deviceConfig struct {
@@ -232,6 +234,7 @@ type destinationConfig struct {
 func (c *config) withoutMarks() config {
 	out := *c
 	out.Readers, out.Destinations = nil, nil
+	out.at = config{}.at
 	for _, r := range c.Readers {
 		r.at, r.atIRQ = mark{}, mark{}
 		out.Readers = append(out.Readers, r)
@@ -583,6 +586,7 @@ func (v *candidatesConfig) read(s *section, c *config) {
 	s.number("keep_days", &v.KeepDays, 1, 365)
 	s.text("ca_file", &v.CAFile)
 	v.CAFile = c.beside(v.CAFile)
+	c.at.candidatesSecret, c.at.candidatesCA = s.mark("client_secret_file"), s.mark("ca_file")
 	if v.ClientID != "" {
 		for key, have := range map[string]string{"client_secret_file": v.SecretFile, "company": v.Company} {
 			if have == "" {
@@ -614,6 +618,7 @@ func (v *rosterConfig) read(s *section, c *config) {
 	s.text("token_file", &v.TokenFile)
 	s.text("ca_file", &v.CAFile)
 	v.CAFile = c.beside(v.CAFile)
+	c.at.rosterToken, c.at.rosterCA = s.mark("token_file"), s.mark("ca_file")
 	if v.Source == "" || !webAddress(v.Source) {
 		for _, key := range []string{"token_file", "ca_file"} {
 			if s.given(key) {
@@ -977,36 +982,52 @@ func (c *config) secretPath(name string) string {
 	return c.beside(name)
 }
 
-// checkFiles opens every file that the configuration names. faults are what a
-// destination cannot start with: run keeps such a destination as misconfigured and
-// keeps its punches until the file is there; config check ends with 2. warnings
-// are for a person to read.
+// checkFiles opens the secrets and root certificates that the configuration names.
+// faults are what a destination, the roster or the candidates cannot work with: run
+// keeps such a destination as misconfigured and keeps its punches until the file is
+// there; config check ends with 2. warnings are for a person to read.
 func (c *config) checkFiles() (faults, warnings problems) {
 	add := func(to *problems, m mark, msg, fix string) {
 		*to = append(*to, problem{c.path, max(1, m.val.line), max(1, m.val.col), msg, fix})
 	}
-	for _, v := range c.Destinations {
-		path := c.secretPath(v.SecretFile)
-		if !v.secretWanted() {
-		} else if _, err := readSecret(path); err != nil {
-			add(&faults, v.atSecret, fmt.Sprintf("destination %q: %v", v.Name, err), "write the secret, and nothing else, into that file, readable only by the program's user")
+	secret := func(m mark, who, name, what string, good func(string) bool) {
+		path := c.secretPath(name)
+		if text, err := readSecret(path); err != nil {
+			add(&faults, m, fmt.Sprintf("%s: %v", who, err), "write "+what+", and nothing else, into that file, readable only by the program's user")
+		} else if !good(text) {
+			add(&faults, m, fmt.Sprintf("%s: %s is not in the form %s", who, path, what), "write "+what+", on one line")
 		} else if secretIsOpen(path) {
-			add(&warnings, v.atSecret, fmt.Sprintf("destination %q: %s can be read by other users of this machine", v.Name, path), "run: chmod 600 "+path)
+			add(&warnings, m, fmt.Sprintf("%s: %s can be read by other users of this machine", who, path), "run: chmod 600 "+path)
 		}
-		if v.CAFile != "" {
-			if err := checkPEM(v.CAFile); err != nil {
-				add(&faults, v.atCA, fmt.Sprintf("destination %q: %v", v.Name, err), `name a file with certificates in PEM form, or write ca_file = ""`)
-			}
+	}
+	anything := func(string) bool { return true }
+	authority := func(m mark, who, file string) {
+		if file == "" {
+			return
 		}
+		if err := checkPEM(file); err != nil {
+			add(&faults, m, fmt.Sprintf("%s: %v", who, err), `name a file with certificates in PEM form, or write ca_file = ""`)
+		}
+	}
+	if c.Roster.TokenFile != "" {
+		secret(c.at.rosterToken, "roster", c.Roster.TokenFile, "the token", anything)
+	}
+	authority(c.at.rosterCA, "roster", c.Roster.CAFile)
+	if c.Candidates.ClientID != "" {
+		secret(c.at.candidatesSecret, "candidates", c.Candidates.SecretFile, "the secret", anything)
+	}
+	authority(c.at.candidatesCA, "candidates", c.Candidates.CAFile)
+	for _, v := range c.Destinations {
+		who := fmt.Sprintf("destination %q", v.Name)
+		if v.secretWanted() {
+			secret(v.atSecret, who, v.SecretFile, "the secret", anything)
+		}
+		authority(v.atCA, who, v.CAFile)
 		if v.ProxyLoginFile != "" {
-			path := c.secretPath(v.ProxyLoginFile)
-			if login, err := readSecret(path); err != nil {
-				add(&faults, v.atProxyLogin, fmt.Sprintf("destination %q: %v", v.Name, err), "write user:password, and nothing else, into that file, readable only by the program's user")
-			} else if user, _, ok := strings.Cut(login, ":"); !ok || user == "" {
-				add(&faults, v.atProxyLogin, fmt.Sprintf("destination %q: %s is not in the form user:password", v.Name, path), "write user:password, on one line")
-			} else if secretIsOpen(path) {
-				add(&warnings, v.atProxyLogin, fmt.Sprintf("destination %q: %s can be read by other users of this machine", v.Name, path), "run: chmod 600 "+path)
-			}
+			secret(v.atProxyLogin, who, v.ProxyLoginFile, "user:password", func(login string) bool {
+				user, _, ok := strings.Cut(login, ":")
+				return ok && user != ""
+			})
 		}
 	}
 	return faults, warnings

@@ -650,6 +650,15 @@ func TestCheckOpensTheFilesThatAreNamed(t *testing.T) {
 	if faults, warnings = c.checkFiles(); len(faults) != 1 || !strings.Contains(faults[0].msg, "holds no certificate") || len(warnings) != 2 {
 		t.Errorf("%v\n%v", faults, warnings)
 	}
+	write("r.toml", top+"[roster]\nsource = \"https://hr.example.com/r.csv\"\ntoken_file = \"t\"\nca_file = \"ca.pem\"\n[candidates]\nclient_id = \"x\"\nclient_secret_file = \"u\"\ncompany = \"12345678\"\n", 0o644)
+	others, err := loadConfig(filepath.Join(dir, "r.toml"), testBuild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults, _ = others.checkFiles()
+	if len(faults) != 3 || faults[0].line != 5 || faults[1].line != 6 || faults[2].line != 9 || !strings.Contains(faults[0].msg, "roster: secret: open "+dir+"/t:") || !strings.Contains(faults[2].msg, "candidates: secret: open "+dir+"/u:") {
+		t.Errorf("%v", faults)
+	}
 	write("p.toml", top+toFeishu+"proxy = \"http://proxy.corp:3128\"\nproxy_login_file = \"p\"\n", 0o644)
 	proxied, err := loadConfig(filepath.Join(dir, "p.toml"), testBuild)
 	if err != nil {
