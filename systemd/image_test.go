@@ -310,9 +310,14 @@ func TestImageTakesATapFromAFreshCardToTheCloud(t *testing.T) {
 	if initramfs == nil {
 		t.Fatal("the initramfs did not say when it was done")
 	}
-	start, ready := m.at("Starting punchclock.service"), m.at("Started punchclock.service")
-	t.Logf("READY=1 after %.1f s: kernel and initramfs %s s, Debian until the clock is started %.1f s, the clock %.1f s",
-		ready, initramfs[1], start, ready-start)
+	first, err := strconv.ParseFloat(initramfs[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, start, ready := m.at("Mounted data.mount"), m.at("Starting punchclock.service"), m.at("Started punchclock.service")
+	share := func(from, to float64) string { return fmt.Sprintf("%.1f s (%.0f %%)", to-from, (to-from)/ready*100) }
+	t.Logf("READY=1 after %.1f s: kernel and initramfs %s, Debian until the data partition is there %s, until the clock is started %s, the clock %s",
+		ready, share(0, first), share(first, data), share(data, start), share(start, ready))
 	for _, u := range []string{"punchclock-data", "punchclock-provision", "punchclock"} {
 		from, to := m.at("Starting "+u+".service"), ready
 		if u != "punchclock" {
