@@ -966,6 +966,7 @@ func TestUpdateUBootTakesASlotThatStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel := int64(len(slot) - 8<<20) // in its midst
+	box := (int64(binary.LittleEndian.Uint64(slot[40:])) + 4095) / 4096 * 4096
 	for _, c := range []struct {
 		name     string
 		env, bak []byte
@@ -980,6 +981,7 @@ func TestUpdateUBootTakesASlotThatStarts(t *testing.T) {
 		{"neither note is whole", after[:200], []byte{}, 0, "A"},
 		{"the new kernel is damaged", after, before, slotBAt + kernel, "B B B A"},
 		{"the new slot has no beginning", after, before, slotBAt, "B B B A"},
+		{"the new slot has no kernel", after, before, slotBAt + box, "B B B A"},
 		{"nothing is left to try", note("BOOT_ORDER=B A\nBOOT_A_LEFT=0\nBOOT_B_LEFT=0\n"), before, 0, "B"},
 		{"all but one is marked bad", note("BOOT_ORDER=B\nBOOT_A_LEFT=0\nBOOT_B_LEFT=1\n"), before, 0, "B"},
 	} {

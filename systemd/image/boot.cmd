@@ -36,19 +36,25 @@ echo "punchclock: slot ${slot} of ${BOOT_ORDER}, tries left A ${BOOT_A_LEFT} B $
 # written, checked and left as one thing.
 ${devtype} dev ${devnum}
 part start ${devtype} ${devnum} ${part} at
+# What lies there may be anything, so each length is looked at before it is read: some
+# drivers wait for ever for no block at all.
 ${devtype} read ${mem} ${at} 1
+setexpr.l magic *${mem}
+if test "${magic}" != "73717368"; then echo "punchclock: slot ${slot} does not begin as one"; reset; fi
 # squashfs: bytes used, at offset 40
 setexpr used ${mem} + 28
 setexpr.l used *${used}
 setexpr used ${used} + fff
 setexpr used ${used} / 1000
 setexpr used ${used} * 8
+if test 0x${used} -gt 0x3c000; then echo "punchclock: slot ${slot} is longer than a slot"; reset; fi
 setexpr at ${at} + ${used}
 ${devtype} read ${mem} ${at} 1
-fdt addr ${mem}
-fdt header get size totalsize
+setenv size ffffffff
+if fdt addr ${mem}; then fdt header get size totalsize; fi
 setexpr size ${size} + 1ff
 setexpr size ${size} / 200
+if test 0x${size} -gt 0x3c000; then echo "punchclock: slot ${slot} has no kernel"; reset; fi
 ${devtype} read ${mem} ${at} ${size}
 fdt addr ${mem}
 fdt get addr kernel / kernel
