@@ -19,7 +19,7 @@ import (
 // checks are all that apply, parents before their children. What is known without
 // asking anybody decides what applies.
 func (p *patient) checks() (all []check) {
-	all = append(all, check{id: "program", title: "version", run: p.program})
+	all = append(all, p.programChecks()...)
 	all = append(all, p.machineChecks()...)
 	all = append(all, p.configChecks()...)
 	all = append(all, p.stateChecks()...)
@@ -39,12 +39,38 @@ func (p *patient) checks() (all []check) {
 	return all
 }
 
+func (p *patient) programChecks() []check {
+	all := []check{{id: "program", title: "version", run: p.program}}
+	if p.exists(updateStateFile) { // there was an update
+		all = append(all, check{id: "program.update", title: "update", run: p.update})
+	}
+	return all
+}
+
 func (p *patient) program(context.Context) sight {
 	f := ok("punchclock %s, %s, %s", version, goVersion(), platform())
 	if p.running != nil && p.running.Device.Version != version {
 		return warn("systemctl restart punchclock", "%s; the clock that runs is version %s", f.detail, p.running.Device.Version)
 	}
 	return f
+}
+
+// update tells of a version that is on trial, and of one that went back.
+func (p *patient) update(context.Context) sight {
+	st, err := (&gate{dir: p.machine.path(updateDir)}).load()
+	if errors.Is(err, fs.ErrPermission) {
+		return unknown(asRoot, "%v", err)
+	} else if err != nil {
+		return warn("", "%v", err)
+	}
+	now, last, remedy := st.words()
+	switch {
+	case st.barred():
+		return warn(remedy, "%s", last)
+	case st.Phase == "" && last != "":
+		return ok("%s", last)
+	}
+	return ok("%s", now)
 }
 
 // The machine.

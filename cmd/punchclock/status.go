@@ -34,6 +34,30 @@ type status struct {
 	Candidates *candidatesStatus `json:"candidates,omitempty"`
 	// Configuration is there once the file was changed while the clock ran.
 	Configuration *reloadStatus `json:"configuration,omitempty"`
+	// Update is there while one is under way, and where the last one went back.
+	Update *updateStatus `json:"update,omitempty"`
+}
+
+type updateStatus struct {
+	Told   string `json:"told"` // as punchclock update status tells it
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// updateTold is what a person must know of updates here; nil for nothing, and where the
+// file cannot be read, of which doctor tells.
+func updateTold(dir string) *updateStatus {
+	st, err := (&gate{dir: dir}).load()
+	if err != nil {
+		return nil
+	}
+	now, last, remedy := st.words()
+	switch {
+	case st.barred():
+		return &updateStatus{last, remedy}
+	case st.Phase != "":
+		return &updateStatus{now, remedy}
+	}
+	return nil
 }
 
 type deviceStatus struct {
@@ -287,6 +311,12 @@ func (s status) print(out io.Writer) error {
 	if s.Outbox.LowSpace {
 		fmt.Fprintf(w, "warning\tless than 20 %% of the file system is free: make room\n")
 	}
+	if u := s.Update; u != nil {
+		fmt.Fprintf(w, "update\t%s\n", u.Told)
+		if u.Remedy != "" {
+			fmt.Fprintf(w, "\t-> %s\n", u.Remedy)
+		}
+	}
 	if d := s.Outbox.RunwayDays; d != nil {
 		fmt.Fprintf(w, "space\t%s\n", runwayWords(*d))
 		if *d < fewDays {
@@ -382,4 +412,8 @@ func dash(s string) string {
 	return s
 }
 
-func (h *clockwork) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status()) }
+func (h *clockwork) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	s := h.status()
+	s.Update = updateTold(updateDir)
+	writeJSON(w, s)
+}

@@ -25,7 +25,9 @@ import (
 // must be a quiet one and the medium sound; the way back must be open before the
 // way on is taken. Then the new version is on trial: it is good after ten healthy
 // minutes in which it has stored a punch and delivered one, and otherwise the
-// version before it comes back by itself.
+// version before it comes back by itself. Where nobody taps it stays on trial, over
+// nights and holidays without power too: that is no fault of it, and ten healthy minutes
+// of a boot make up for the boot.
 //
 //	(none) ── begin ──> installing ──> starting ──> trial ──> proven ──> (none), good
 //	                        └─────────────┴───────────┴──> back ──> (none), went back
@@ -66,6 +68,10 @@ type installation interface {
 	// Start has the installed version run. Where that takes a restart of the machine it
 	// does not return before the machine goes down.
 	Start(ctx context.Context, version string) error
+
+	// Hold has the machine go on starting the version that is on trial, which was well for
+	// ten minutes in this boot. It is not the one that stays yet.
+	Hold(ctx context.Context, version string) error
 
 	// Good makes the running version the one that stays.
 	Good(ctx context.Context, version string) error
@@ -158,7 +164,12 @@ type gate struct {
 	judge func(path string) error              // leaves a copy of this program there
 }
 
-func (g *gate) path() string { return filepath.Join(g.dir, "state.json") }
+const (
+	updateStateName = "state.json"
+	updateStateFile = updateDir + "/" + updateStateName
+)
+
+func (g *gate) path() string { return filepath.Join(g.dir, updateStateName) }
 
 // guardName is the copy of the version that judges the next one; it is there while an
 // update is under way.
@@ -185,7 +196,7 @@ func (g *gate) load() (st updateState, err error) {
 func (g *gate) save(st *updateState, phase string) error {
 	next := *st
 	next.Phase, next.Boot = phase, g.boot
-	if err := replaceJSON(g.path(), next); err != nil {
+	if err := errors.Join(replaceJSON(g.path(), next), os.Chmod(g.path(), 0o644)); err != nil { // the clock tells of it
 		return fmt.Errorf("write down how far the update has come: %w", err)
 	}
 	*st = next
@@ -236,7 +247,7 @@ func (g *gate) look(ctx context.Context, again bool) (running, version string, e
 	}
 	if why, failed := st.Failed[version]; failed && !again {
 		return running, "", &refusal{refusedFailed, fmt.Sprintf("version %s was tried and went back: %s", version, why),
-			"publish a higher version, or try it once more with: punchclock update --again"}
+			barredRemedy}
 	}
 	return running, version, g.fit(ctx)
 }
@@ -503,26 +514,56 @@ func (t *tool) printUpdate(a updateAnswer) error {
 	return err
 }
 
-func (st *updateState) print(w io.Writer) (err error) {
-	words := map[string]string{
+func (st *updateState) print(w io.Writer) error {
+	words, last, remedy := st.words()
+	_, err := fmt.Fprintln(w, words)
+	if last != "" && err == nil {
+		_, err = fmt.Fprintln(w, last)
+	}
+	if remedy != "" && err == nil {
+		_, err = fmt.Fprintf(w, "  -> %s\n", remedy)
+	}
+	return err
+}
+
+// words say how far an update has come, how the last one ended, and what a person does
+// now; "" where there is nothing to say.
+func (st *updateState) words() (now, last, remedy string) {
+	now = map[string]string{
 		"":              "no update is under way",
 		phaseInstalling: fmt.Sprintf("%s is being installed in place of %s", st.To, st.From),
 		phaseStarting:   fmt.Sprintf("%s is installed and is being started", st.To),
 		phaseTrial:      fmt.Sprintf("%s is on trial: good after ten healthy minutes with a punch stored and one delivered; else %s comes back", st.To, st.From),
 		phaseProven:     fmt.Sprintf("%s has proven itself and is being made the one that stays", st.To),
 		phaseBack:       fmt.Sprintf("going back from %s to %s: %s", st.To, st.From, st.Why),
+	}[st.Phase]
+	if st.Phase == phaseTrial {
+		remedy = "it needs a tap: hold a card to the reader, or wait for somebody's, as long as that takes"
 	}
-	_, err = fmt.Fprintln(w, words[st.Phase])
-	if l := st.Last; l != nil && err == nil {
-		switch l.Result {
-		case "good":
-			_, err = fmt.Fprintf(w, "the last one, %s to %s, was found good at %s\n", l.From, l.To, l.At)
+	if l := st.Last; l != nil {
+		switch {
+		case l.Result == "good":
+			last = fmt.Sprintf("the last one, %s to %s, was found good at %s", l.From, l.To, l.At)
+		case st.barred():
+			last = fmt.Sprintf("the last one, %s to %s, went back at %s, and %s is not tried again by itself: %s", l.From, l.To, l.At, l.To, l.Why)
+			remedy = barredRemedy
 		default:
-			_, err = fmt.Fprintf(w, "the last one, %s to %s, went back at %s: %s\n", l.From, l.To, l.At, l.Why)
+			last = fmt.Sprintf("the last one, %s to %s, went back at %s: %s", l.From, l.To, l.At, l.Why)
 		}
 	}
-	return err
+	return now, last, remedy
 }
+
+// barred reports whether what was tried last went back and is not tried again by itself.
+func (st *updateState) barred() bool {
+	if st.Last == nil || st.Phase != "" {
+		return false
+	}
+	_, failed := st.Failed[st.Last.To]
+	return failed
+}
+
+const barredRemedy = "mend what it says, then: punchclock update --again; or publish a higher version"
 
 // trialUnit carries a begun update on; see the unit.
 const trialUnit = "punchclock-trial.service"

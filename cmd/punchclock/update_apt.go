@@ -303,6 +303,9 @@ func (a *aptUpdates) Install(ctx context.Context, version string) error {
 // Start has nothing to do: the package has restarted the clock.
 func (a *aptUpdates) Start(context.Context, string) error { return nil }
 
+// Hold has nothing to do: what is installed is what starts.
+func (a *aptUpdates) Hold(context.Context, string) error { return nil }
+
 // Good throws away what nobody goes back to any more.
 func (a *aptUpdates) Good(_ context.Context, version string) error {
 	found, _ := filepath.Glob(filepath.Join(a.dir, "packages", "*.deb"))

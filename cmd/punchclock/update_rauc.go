@@ -313,6 +313,11 @@ func (r *raucUpdates) Install(ctx context.Context, _ string) error {
 
 func (r *raucUpdates) Start(ctx context.Context, _ string) error { return r.restart(ctx) }
 
+// Hold gives the slot on trial its three tries back.
+func (r *raucUpdates) Hold(ctx context.Context, _ string) error {
+	return r.rauc(ctx, "status", "mark-active", "booted")
+}
+
 func (r *raucUpdates) Good(ctx context.Context, _ string) error {
 	return r.rauc(ctx, "status", "mark-good")
 }

@@ -19,7 +19,9 @@ import (
 // bench is a machine that is updated: what is on its medium, a power switch, and a
 // clock that fares as the version on it does.
 type updateBench struct {
-	slots     bool   // it changes versions by starting the machine anew
+	slots     bool // it changes versions by starting the machine anew
+	tries     int  // starts of the offered version that its loader still makes, where it counts; see counted
+	counted   bool
 	deaf      bool   // what is installed is not started
 	installed string // "" while a change is broken off in its middle
 	runs      string
@@ -97,6 +99,12 @@ func (b *updateBench) Start(_ context.Context, version string) error {
 	b.at("started")
 	return nil
 }
+func (b *updateBench) Hold(context.Context, string) error {
+	b.at("hold")
+	b.tries = 3
+	b.at("held")
+	return nil
+}
 func (b *updateBench) Good(_ context.Context, version string) error {
 	b.at("good")
 	b.good = version
@@ -126,6 +134,12 @@ func (b *updateBench) on() {
 	version := b.installed
 	if version == "" && b.slots {
 		version = b.kept
+	}
+	if b.counted && version == b.offered {
+		if b.tries == 0 {
+			b.installed, version = b.kept, b.kept
+		}
+		b.tries--
 	}
 	b.start(version)
 }
@@ -283,6 +297,161 @@ func TestAClockWithNowhereToDeliverIsGoodWithAStoredPunch(t *testing.T) {
 		}
 		if st := b.through(t, -1, false); st.Last.Result != "good" {
 			t.Errorf("%+v", st.Last)
+		}
+	})
+}
+
+// Nobody taps from Friday to Monday, or over a holiday, and the building's power is off
+// at night. U-Boot counts starts; that they were good ones it is told, and not only at
+// the first tap.
+func TestAQuietWeekWithoutPowerAtNightIsNoFault(t *testing.T) {
+	for _, slots := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newUpdateBench()
+			b.slots, b.counted, b.tries = slots, slots, 3
+			tap := time.Now().Add(9*24*time.Hour + 2*time.Hour)
+			b.fares["1.1"] = func(up time.Duration) (pulse, error) {
+				return well(up + time.Until(tap))(up)
+			}
+			dir := t.TempDir()
+			if err := b.gate(dir).begin(t.Context(), "1.0", "1.1"); err != nil {
+				t.Fatal(err)
+			}
+			var st updateState
+			for day := 0; day < 12; day++ {
+				_, err := powered(func() error {
+					night, cancel := context.WithTimeout(t.Context(), 12*time.Hour)
+					defer cancel()
+					for {
+						cut, err := powered(func() error { return b.gate(dir).resume(night) })
+						if !cut { // the machine is started anew for the update itself
+							return err
+						}
+						b.on()
+					}
+				})
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+				if st, err = b.gate(dir).load(); err != nil {
+					t.Fatal(err)
+				}
+				if st.Phase == "" {
+					break
+				}
+				if b.good != "" || b.runs != "1.1" {
+					t.Fatalf("day %d: %s runs, %q is called good without a tap", day, b.runs, b.good)
+				}
+				time.Sleep(12 * time.Hour)
+				b.on()
+			}
+			if st.Phase != "" || st.Last == nil || st.Last.Result != "good" || b.good != "1.1" || b.runs != "1.1" || time.Now().Before(tap) {
+				t.Errorf("%s, %+v, %s runs", st.Phase, st.Last, b.runs)
+			}
+		})
+	}
+}
+
+// One that comes up and never stays well has its tries, and no more of them.
+func TestAVersionThatIsNeverWellUsesUpItsTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newUpdateBench()
+		b.slots, b.counted, b.tries = true, true, 3
+		dir := t.TempDir()
+		if err := b.gate(dir).begin(t.Context(), "1.0", "1.1"); err != nil {
+			t.Fatal(err)
+		}
+		b.fares["1.1"] = func(up time.Duration) (pulse, error) {
+			if up > 8*time.Minute {
+				panic(powerCut{})
+			}
+			return well(1000 * time.Hour)(up)
+		}
+		for starts := 0; ; starts++ {
+			cut, err := powered(func() error { return b.gate(dir).resume(t.Context()) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !cut {
+				if starts != 4 { // its installation's and three of its own
+					t.Errorf("%d starts", starts)
+				}
+				break
+			}
+			b.on()
+		}
+		if st, err := b.gate(dir).load(); err != nil || st.Last == nil || st.Last.Result != "went-back" || b.runs != "1.0" {
+			t.Errorf("%+v, %s runs, %v", st.Last, b.runs, err)
+		}
+	})
+}
+
+// Who asks is told that a version is not tried again by itself, and what to do.
+func TestAVersionThatWentBackIsToldWithTheRemedy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newUpdateBench()
+		root := t.TempDir()
+		dir := filepath.Join(root, updateDir)
+		p := &patient{machine: &machine{root: root}}
+		if len(p.programChecks()) != 1 {
+			t.Error("doctor looks at updates where there never was one")
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		g := b.gate(dir)
+		b.fares["1.1"] = well(1000 * time.Hour)
+		told := func(wantState verdict, words ...string) {
+			t.Helper()
+			st, err := g.load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said strings.Builder
+			if err := st.print(&said); err != nil {
+				t.Fatal(err)
+			}
+			var fares strings.Builder
+			if err := (&status{Update: updateTold(dir)}).print(&fares); err != nil {
+				t.Fatal(err)
+			}
+			saw := p.update(t.Context())
+			for _, w := range words {
+				if !strings.Contains(said.String(), w) || !strings.Contains(fares.String(), w) || wantState == isWarning && !strings.Contains(saw.detail+saw.remedy, w) {
+					t.Errorf("without %q:\n%s\n%s\n%+v", w, said.String(), fares.String(), saw)
+				}
+			}
+			if saw.state != wantState {
+				t.Errorf("doctor: %+v", saw)
+			}
+		}
+		if err := g.begin(t.Context(), "1.0", "1.1"); err != nil {
+			t.Fatal(err)
+		}
+		day, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if err := g.resume(day); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		told(isOK, "1.1 is on trial", "hold a card to the reader")
+		b.fares["1.1"] = nil
+		if err := g.resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		told(isWarning, "1.1 is not tried again by itself", "does not answer", "punchclock update --again", "publish a higher version")
+		if st, err := os.Stat(g.path()); err != nil || st.Mode().Perm() != 0o644 {
+			t.Errorf("the clock's own account cannot read it: %v %v", st, err)
+		}
+		// It is told no more once another is good.
+		b.offered, b.fares["1.2"] = "1.2", well(time.Minute)
+		if err := g.begin(t.Context(), "1.0", "1.2"); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if u, saw := updateTold(dir), p.update(t.Context()); u != nil || saw.state != isOK {
+			t.Errorf("%+v %+v", u, saw)
 		}
 	})
 }

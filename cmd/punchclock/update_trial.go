@@ -70,7 +70,7 @@ const (
 	trialSick      = 3 * time.Minute  // without a healthy moment, to go back
 	trialSettle    = time.Hour        // in which the ten minutes must have been had
 	trialUnsent    = 2 * time.Hour    // from a punch that was stored until one is delivered
-	trialBoots     = 5                // restarts of the machine
+	trialBoots     = 5                // restarts of the machine, since it was last well for ten minutes
 	trialRestarts  = 3                // of the clock by itself
 	trialBackAgain = time.Minute      // between tries to go back
 )
@@ -207,7 +207,7 @@ func (g *gate) watch(ctx context.Context, st *updateState) (why string, err erro
 	var healthySince time.Time // zero while it is not
 	var stored time.Time       // when a punch of the new version was first seen
 	var first, last pulse
-	settled, seen, restarts, sick := false, false, 0, ""
+	settled, held, seen, restarts, sick := false, false, false, 0, ""
 	for {
 		p, err := g.pulse(ctx)
 		if ctx.Err() != nil {
@@ -248,6 +248,11 @@ func (g *gate) watch(ctx context.Context, st *updateState) (why string, err erro
 		switch {
 		case enough && !stored.IsZero() && (last.Delivered || !last.Delivers):
 			return "", nil
+		case enough && !held: // and nobody has tapped yet
+			if err := g.hold(ctx, st); err != nil {
+				return "", err
+			}
+			held = true
 		case now.Sub(lastWell) >= patience:
 			return fmt.Sprintf("not well for %v: %s", patience, sick), nil
 		case restarts > trialRestarts:
@@ -263,6 +268,16 @@ func (g *gate) watch(ctx context.Context, st *updateState) (why string, err erro
 		case <-time.After(trialEvery):
 		}
 	}
+}
+
+// hold makes up for the boots there were: U-Boot's count and ours are of starts that came
+// to nothing, and not of nights without power.
+func (g *gate) hold(ctx context.Context, st *updateState) error {
+	if err := g.in.Hold(ctx, st.To); err != nil {
+		return fmt.Errorf("%s is well, and the machine could not be told to start it again: %w", st.To, err)
+	}
+	st.Boots = 0
+	return g.save(st, phaseTrial)
 }
 
 // ailment says what is wrong with the version on trial, compared with the one before;
