@@ -558,13 +558,14 @@ func (p *provisioner) accept(pl *plan, f *cardFile) (*plan, []install, error) {
 func (p *provisioner) prepare(pl *plan, texts []install) (err error) {
 	path := filepath.Join(p.state, planName)
 	begun := []string{path + ".new"}
+	dirs := []string{p.state}
 	defer func() {
 		if err == nil || p.disk.remove(path) != nil {
 			return
 		}
 		for _, path := range begun {
 			if p.disk.wipe(path) != nil {
-				_ = p.disk.remove(path) // the error that counts is the first
+				_ = p.disk.drop(path) // the error that counts is the first
 			}
 		}
 	}()
@@ -577,15 +578,23 @@ func (p *provisioner) prepare(pl *plan, texts []install) (err error) {
 			return err
 		}
 		begun = append(begun, t.path+".new")
-		if err := p.disk.put(t.path+".new", t.data, t.mode); err != nil {
+		if err := p.disk.lay(t.path+".new", t.data, t.mode); err != nil {
 			return err
 		}
-		if err := p.disk.syncDir(filepath.Dir(t.path)); err != nil {
-			return err
-		}
+		dirs = append(dirs, filepath.Dir(t.path))
 		pl.Files = append(pl.Files, t.path)
 	}
-	return p.disk.putJSON(path, pl, 0o600)
+	text, err := jsonText(pl)
+	if err != nil {
+		return err
+	}
+	if err := p.disk.lay(path+".new", text, 0o600); err != nil {
+		return err
+	}
+	if err := p.disk.settle(dirs...); err != nil {
+		return err
+	}
+	return p.disk.rename(path+".new", path)
 }
 
 // dryRun checks a file on any machine. What only the clock knows is not looked at:

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,6 +31,15 @@ func (d disk) step(step, path string) error {
 
 // put writes a file and waits until it is on the medium; its name may not be, yet.
 func (d disk) put(path string, data []byte, mode fs.FileMode) error {
+	return d.write(path, data, mode, true)
+}
+
+// lay writes a file, which settle puts on the medium.
+func (d disk) lay(path string, data []byte, mode fs.FileMode) error {
+	return d.write(path, data, mode, false)
+}
+
+func (d disk) write(path string, data []byte, mode fs.FileMode, sync bool) error {
 	if err := d.step("create", path); err != nil {
 		return err
 	}
@@ -45,7 +56,7 @@ func (d disk) put(path string, data []byte, mode fs.FileMode) error {
 		_, _ = f.Write(data[:len(data)/2]) // as a power cut does
 		err = stop
 	}
-	if err == nil {
+	if err == nil && sync {
 		if err = d.step("sync", path); err == nil {
 			err = f.Sync()
 		}
@@ -53,25 +64,67 @@ func (d disk) put(path string, data []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
+// settle waits until all that was changed in these folders is on the medium, with one
+// wait for each file system they lie on: a card takes as long for one file as for all.
+// It is not for a FAT, whose driver leaves the device's own cache out of such a sync.
+func (d disk) settle(dirs ...string) error {
+	var done []uint64
+	for _, dir := range dirs {
+		st, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		dev := uint64(st.Sys().(*syscall.Stat_t).Dev)
+		if slices.Contains(done, dev) {
+			continue
+		}
+		done = append(done, dev)
+		if err := d.step("settle", dir); err != nil {
+			return err
+		}
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(unix.Syncfs(int(f.Fd())), f.Close()); err != nil {
+			return fmt.Errorf("sync what holds %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
 // rename puts a file into its place, for good.
 func (d disk) rename(from, to string) error {
-	if err := d.step("rename", to); err != nil {
-		return err
-	}
-	if err := os.Rename(from, to); err != nil {
+	if err := d.move(from, to); err != nil {
 		return err
 	}
 	return d.syncDir(filepath.Dir(to))
 }
 
+// move is rename until settle.
+func (d disk) move(from, to string) error {
+	if err := d.step("rename", to); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
 func (d disk) remove(path string) error {
+	if err := d.drop(path); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(path))
+}
+
+// drop is remove until its folder is synced.
+func (d disk) drop(path string) error {
 	if err := d.step("remove", path); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return d.syncDir(filepath.Dir(path))
+	return nil
 }
 
 func (d disk) syncDir(path string) error {
@@ -104,9 +157,10 @@ func (d disk) mkdir(path string, mode fs.FileMode) error {
 	return d.syncDir(filepath.Dir(path))
 }
 
-// largestCluster is the largest piece in which a card's FAT gives out space. What a
-// longer file once held stands behind a shorter one's end, up to there.
-const largestCluster = 64 << 10
+// A file system gives out space in pieces, a FAT in clusters of up to largestCluster.
+// What a longer file once held stands behind a shorter one's end, up to the end of the
+// last piece.
+const smallestCluster, largestCluster = 512, 64 << 10
 
 // blank overwrites what a file holds with zeros, on the medium, up to the end of its
 // last cluster. It leaves the file with its old length, or longer.
@@ -122,8 +176,12 @@ func (d disk) blank(path string) error {
 	if err == nil {
 		size := st.Size()
 		_, err = f.WriteAt(make([]byte, size), 0)
-		if rest := -size & (largestCluster - 1); err == nil && rest > 0 {
-			// The last cluster is the file's own; a full card refuses only what lies
+		piece := int64(st.Sys().(*syscall.Stat_t).Blksize)
+		if piece < smallestCluster || piece > largestCluster || piece&(piece-1) != 0 {
+			piece = largestCluster
+		}
+		if rest := -size & (piece - 1); err == nil && rest > 0 {
+			// The last piece is the file's own; a full card refuses only what lies
 			// behind it, and has then written up to there.
 			if _, full := f.WriteAt(make([]byte, rest), size); full != nil && !errors.Is(full, syscall.ENOSPC) {
 				err = full
@@ -145,7 +203,7 @@ func (d disk) wipe(path string) error {
 	} else if err != nil {
 		return err
 	}
-	return d.remove(path)
+	return d.drop(path)
 }
 
 // replace overwrites what a file holds with zeros and then with a text.
@@ -194,17 +252,23 @@ func (d disk) blankFree(dir string) error {
 
 // putJSON replaces a small file as a whole.
 func (d disk) putJSON(path string, v any, mode fs.FileMode) error {
+	b, err := jsonText(v)
+	if err != nil {
+		return err
+	}
+	if err := d.put(path+".new", b, mode); err != nil {
+		return err
+	}
+	return d.rename(path+".new", path)
+}
+
+func jsonText(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", " ")
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	if err := d.put(path+".new", b.Bytes(), mode); err != nil {
-		return err
-	}
-	return d.rename(path+".new", path)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
 
 // onMemory reports whether a folder would be empty after a power cut.
@@ -262,16 +326,33 @@ func (p *provisioner) carry(pl *plan) error {
 			return fmt.Errorf("put the punches of %s aside: %w", m.Device, err)
 		}
 	}
+	dirs := []string{p.state}
 	for _, path := range pl.Files {
-		if err := d.rename(path+".new", path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.move(path+".new", path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("install: %w", err)
 		}
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	done, err := jsonText(pl.Done)
+	if err != nil {
+		return err
+	}
+	receipt := filepath.Join(p.state, receiptJSON)
+	// What is free on the card is overwritten when the clock runs, which may take a slow
+	// card a minute.
+	if err := errors.Join(d.lay(filepath.Join(p.state, sweepName), nil, 0o600), d.lay(receipt+".new", done, 0o644)); err != nil {
+		return fmt.Errorf("install: %w", err)
+	}
+	// Nothing of the card goes before all of it is in the clock.
+	if err := d.settle(dirs...); err != nil {
+		return fmt.Errorf("install: %w", err)
 	}
 	for _, path := range pl.Remove {
 		if err := d.wipe(path); err != nil {
 			return fmt.Errorf("remove what is not used any more: %w", err)
 		}
 	}
+	below := map[string]bool{} // folders of the card that something was removed from, but for the first
 	for _, part := range pl.Card {
 		path := filepath.Join(p.boot, part.Name)
 		b, err := readSmall(path)
@@ -295,23 +376,26 @@ func (p *provisioner) carry(pl *plan) error {
 		if err != nil {
 			return fmt.Errorf("card: wipe %s: %w", part.Name, err)
 		}
+		if dir := filepath.Dir(path); dir != filepath.Clean(p.boot) {
+			below[dir] = true
+		}
 	}
-	// What is free is overwritten when the clock runs, which may take a slow card a minute.
-	sweep := filepath.Join(p.state, sweepName)
-	if err := errors.Join(d.put(sweep, nil, 0o600), d.syncDir(p.state)); err != nil {
-		return fmt.Errorf("card: note that what is free is to be overwritten: %w", err)
+	for _, dir := range slices.Sorted(maps.Keys(below)) {
+		if err := d.syncDir(dir); err != nil {
+			return fmt.Errorf("card: %w", err)
+		}
 	}
 	// The receipt is a help; what it tells is done. A card too full for it still gets
-	// its first words.
+	// its first words. With it the card's folder is synced.
 	if err := p.leaveReceipt(&pl.Done); err != nil {
 		return err
 	}
-	if err := d.putJSON(filepath.Join(p.state, receiptJSON), pl.Done, 0o644); err != nil {
+	if err := d.rename(receipt+".new", receipt); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
-	// All is done: a plan that cannot be removed is gone through once more at the next
-	// start, and changes nothing then.
-	_ = d.remove(filepath.Join(p.state, planName))
+	// All is done: a plan that is not removed, or is there again after a power cut, is
+	// gone through once more at the next start, and changes nothing then.
+	_ = d.drop(filepath.Join(p.state, planName))
 	return nil
 }
 
