@@ -174,7 +174,7 @@ repo: ## a signed apt repository of bin/deb, in bin/repo: make repo KEY=secret-k
 
 test-deb: debian-base ## packages built twice, installed, upgraded, updated, downgraded and purged in a Debian of its own, as root. FORM=short: in a minute
 	@[ $(FORM) != full ] || $(MAKE) --no-print-directory debian-arm || echo "NOT RUN: installing the package for ARM, because a Debian for it could not be made, see above"
-	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_ARM_BASE=$(POWER_CACHE)/debian-arm64.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 90m -v -run 'Package' ./systemd | grep -vE '^=== |^PASS$$'
+	DEB_BASE=$(POWER_CACHE)/debian.tar DEB_ARM_BASE=$(POWER_CACHE)/debian-arm64.tar DEB_FORM=$(FORM) $(GO) test -count=1 -timeout 90m -v -run 'Package' ./systemd | grep --line-buffered -vE '^=== |^PASS$$'
 
 # A small Debian to install packages in, which test-deb unpacks and throws away.
 debian-base: deps
