@@ -58,17 +58,14 @@ func (p *patient) program(context.Context) sight {
 // update tells of a version that is on trial, and of one that went back.
 func (p *patient) update(context.Context) sight {
 	st, err := (&gate{dir: p.machine.path(updateDir)}).load()
-	if errors.Is(err, fs.ErrPermission) {
-		return unknown(asRoot, "%v", err)
-	} else if err != nil {
-		return warn("", "%v", err)
-	}
 	now, last, remedy := st.words()
-	switch {
-	case st.barred():
-		return warn(remedy, "%s", last)
-	case st.Phase == "" && last != "":
-		return ok("%s", last)
+	if st.Phase == "" && last != "" {
+		now = last
+	}
+	if err != nil {
+		return unknown(asRoot, "%v", err)
+	} else if st.barred() {
+		return warn(remedy, "%s", now)
 	}
 	return ok("%s", now)
 }

@@ -565,7 +565,7 @@ func (p *provisioner) prepare(pl *plan, texts []install) (err error) {
 		}
 		for _, path := range begun {
 			if p.disk.wipe(path) != nil {
-				_ = p.disk.drop(path) // the error that counts is the first
+				_ = p.disk.remove(path) // the error that counts is the first
 			}
 		}
 	}()

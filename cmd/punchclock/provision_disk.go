@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -31,15 +29,14 @@ func (d disk) step(step, path string) error {
 
 // put writes a file and waits until it is on the medium; its name may not be, yet.
 func (d disk) put(path string, data []byte, mode fs.FileMode) error {
-	return d.write(path, data, mode, true)
+	if err := d.lay(path, data, mode); err != nil {
+		return err
+	}
+	return d.sync(path)
 }
 
-// lay writes a file, which settle puts on the medium.
+// lay is put until settle.
 func (d disk) lay(path string, data []byte, mode fs.FileMode) error {
-	return d.write(path, data, mode, false)
-}
-
-func (d disk) write(path string, data []byte, mode fs.FileMode, sync bool) error {
 	if err := d.step("create", path); err != nil {
 		return err
 	}
@@ -56,29 +53,24 @@ func (d disk) write(path string, data []byte, mode fs.FileMode, sync bool) error
 		_, _ = f.Write(data[:len(data)/2]) // as a power cut does
 		err = stop
 	}
-	if err == nil && sync {
-		if err = d.step("sync", path); err == nil {
-			err = f.Sync()
-		}
-	}
 	return errors.Join(err, f.Close())
 }
 
 // settle waits until all that was changed in these folders is on the medium, with one
-// wait for each file system they lie on: a card takes as long for one file as for all.
+// wait where they lie on one file system: a card takes as long for one file as for all.
 // It is not for a FAT, whose driver leaves the device's own cache out of such a sync.
 func (d disk) settle(dirs ...string) error {
-	var done []uint64
-	for _, dir := range dirs {
+	var last uint64
+	for i, dir := range dirs {
 		st, err := os.Stat(dir)
 		if err != nil {
 			return err
 		}
 		dev := uint64(st.Sys().(*syscall.Stat_t).Dev)
-		if slices.Contains(done, dev) {
+		if i > 0 && dev == last {
 			continue
 		}
-		done = append(done, dev)
+		last = dev
 		if err := d.step("settle", dir); err != nil {
 			return err
 		}
@@ -87,7 +79,7 @@ func (d disk) settle(dirs ...string) error {
 			return err
 		}
 		if err := errors.Join(unix.Syncfs(int(f.Fd())), f.Close()); err != nil {
-			return fmt.Errorf("sync what holds %s: %w", dir, err)
+			return err
 		}
 	}
 	return nil
@@ -98,7 +90,7 @@ func (d disk) rename(from, to string) error {
 	if err := d.move(from, to); err != nil {
 		return err
 	}
-	return d.syncDir(filepath.Dir(to))
+	return d.sync(filepath.Dir(to))
 }
 
 // move is rename until settle.
@@ -110,24 +102,17 @@ func (d disk) move(from, to string) error {
 }
 
 func (d disk) remove(path string) error {
-	if err := d.drop(path); err != nil {
-		return err
-	}
-	return d.syncDir(filepath.Dir(path))
-}
-
-// drop is remove until its folder is synced.
-func (d disk) drop(path string) error {
 	if err := d.step("remove", path); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	return d.sync(filepath.Dir(path))
 }
 
-func (d disk) syncDir(path string) error {
+// sync waits until a file, or the names in a folder, are on the medium.
+func (d disk) sync(path string) error {
 	if err := d.step("sync", path); err != nil {
 		return err
 	}
@@ -154,13 +139,12 @@ func (d disk) mkdir(path string, mode fs.FileMode) error {
 	if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return d.syncDir(filepath.Dir(path))
+	return d.sync(filepath.Dir(path))
 }
 
-// A file system gives out space in pieces, a FAT in clusters of up to largestCluster.
-// What a longer file once held stands behind a shorter one's end, up to the end of the
-// last piece.
-const smallestCluster, largestCluster = 512, 64 << 10
+// largestCluster is the largest piece in which a card's FAT gives out space. What a
+// longer file once held stands behind a shorter one's end, up to there.
+const largestCluster = 64 << 10
 
 // blank overwrites what a file holds with zeros, on the medium, up to the end of its
 // last cluster. It leaves the file with its old length, or longer.
@@ -176,12 +160,8 @@ func (d disk) blank(path string) error {
 	if err == nil {
 		size := st.Size()
 		_, err = f.WriteAt(make([]byte, size), 0)
-		piece := int64(st.Sys().(*syscall.Stat_t).Blksize)
-		if piece < smallestCluster || piece > largestCluster || piece&(piece-1) != 0 {
-			piece = largestCluster
-		}
-		if rest := -size & (piece - 1); err == nil && rest > 0 {
-			// The last piece is the file's own; a full card refuses only what lies
+		if rest := -size & (largestCluster - 1); err == nil && rest > 0 {
+			// The last cluster is the file's own; a full card refuses only what lies
 			// behind it, and has then written up to there.
 			if _, full := f.WriteAt(make([]byte, rest), size); full != nil && !errors.Is(full, syscall.ENOSPC) {
 				err = full
@@ -203,7 +183,7 @@ func (d disk) wipe(path string) error {
 	} else if err != nil {
 		return err
 	}
-	return d.drop(path)
+	return d.remove(path)
 }
 
 // replace overwrites what a file holds with zeros and then with a text.
@@ -352,7 +332,6 @@ func (p *provisioner) carry(pl *plan) error {
 			return fmt.Errorf("remove what is not used any more: %w", err)
 		}
 	}
-	below := map[string]bool{} // folders of the card that something was removed from, but for the first
 	for _, part := range pl.Card {
 		path := filepath.Join(p.boot, part.Name)
 		b, err := readSmall(path)
@@ -376,26 +355,18 @@ func (p *provisioner) carry(pl *plan) error {
 		if err != nil {
 			return fmt.Errorf("card: wipe %s: %w", part.Name, err)
 		}
-		if dir := filepath.Dir(path); dir != filepath.Clean(p.boot) {
-			below[dir] = true
-		}
-	}
-	for _, dir := range slices.Sorted(maps.Keys(below)) {
-		if err := d.syncDir(dir); err != nil {
-			return fmt.Errorf("card: %w", err)
-		}
 	}
 	// The receipt is a help; what it tells is done. A card too full for it still gets
-	// its first words. With it the card's folder is synced.
+	// its first words.
 	if err := p.leaveReceipt(&pl.Done); err != nil {
 		return err
 	}
 	if err := d.rename(receipt+".new", receipt); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
-	// All is done: a plan that is not removed, or is there again after a power cut, is
-	// gone through once more at the next start, and changes nothing then.
-	_ = d.drop(filepath.Join(p.state, planName))
+	// All is done: a plan that cannot be removed is gone through once more at the next
+	// start, and changes nothing then.
+	_ = d.remove(filepath.Join(p.state, planName))
 	return nil
 }
 
@@ -426,5 +397,5 @@ func (p *provisioner) leaveReceipt(r *receipt) error {
 	if err != nil {
 		return fmt.Errorf("receipt on the card: %w", err)
 	}
-	return p.disk.syncDir(p.boot)
+	return p.disk.sync(p.boot)
 }

@@ -34,30 +34,22 @@ type status struct {
 	Candidates *candidatesStatus `json:"candidates,omitempty"`
 	// Configuration is there once the file was changed while the clock ran.
 	Configuration *reloadStatus `json:"configuration,omitempty"`
-	// Update is there while one is under way, and where the last one went back.
-	Update *updateStatus `json:"update,omitempty"`
+	// Update tells, as punchclock update status does, while one is under way and where
+	// the last one went back; the remedy is its second line.
+	Update string `json:"update,omitempty"`
 }
 
-type updateStatus struct {
-	Told   string `json:"told"` // as punchclock update status tells it
-	Remedy string `json:"remedy,omitempty"`
-}
-
-// updateTold is what a person must know of updates here; nil for nothing, and where the
+// updateTold is what a person must know of updates here; "" for nothing, and where the
 // file cannot be read, of which doctor tells.
-func updateTold(dir string) *updateStatus {
+func updateTold(dir string) string {
 	st, err := (&gate{dir: dir}).load()
-	if err != nil {
-		return nil
-	}
 	now, last, remedy := st.words()
-	switch {
-	case st.barred():
-		return &updateStatus{last, remedy}
-	case st.Phase != "":
-		return &updateStatus{now, remedy}
+	if st.barred() {
+		now = last
+	} else if err != nil || st.Phase == "" {
+		return ""
 	}
-	return nil
+	return now + "\n" + remedy
 }
 
 type deviceStatus struct {
@@ -311,11 +303,8 @@ func (s status) print(out io.Writer) error {
 	if s.Outbox.LowSpace {
 		fmt.Fprintf(w, "warning\tless than 20 %% of the file system is free: make room\n")
 	}
-	if u := s.Update; u != nil {
-		fmt.Fprintf(w, "update\t%s\n", u.Told)
-		if u.Remedy != "" {
-			fmt.Fprintf(w, "\t-> %s\n", u.Remedy)
-		}
+	if told, remedy, _ := strings.Cut(s.Update, "\n"); told != "" {
+		fmt.Fprintf(w, "update\t%s\n\t%s\n", told, remedy)
 	}
 	if d := s.Outbox.RunwayDays; d != nil {
 		fmt.Fprintf(w, "space\t%s\n", runwayWords(*d))

@@ -529,38 +529,39 @@ func (st *updateState) print(w io.Writer) error {
 // words say how far an update has come, how the last one ended, and what a person does
 // now; "" where there is nothing to say.
 func (st *updateState) words() (now, last, remedy string) {
-	now = map[string]string{
-		"":              "no update is under way",
-		phaseInstalling: fmt.Sprintf("%s is being installed in place of %s", st.To, st.From),
-		phaseStarting:   fmt.Sprintf("%s is installed and is being started", st.To),
-		phaseTrial:      fmt.Sprintf("%s is on trial: good after ten healthy minutes with a punch stored and one delivered; else %s comes back", st.To, st.From),
-		phaseProven:     fmt.Sprintf("%s has proven itself and is being made the one that stays", st.To),
-		phaseBack:       fmt.Sprintf("going back from %s to %s: %s", st.To, st.From, st.Why),
-	}[st.Phase]
-	if st.Phase == phaseTrial {
-		remedy = "it needs a tap: hold a card to the reader, or wait for somebody's, as long as that takes"
+	switch st.Phase {
+	case "":
+		now = "no update is under way"
+	case phaseInstalling:
+		now = st.To + " is being installed in place of " + st.From
+	case phaseStarting:
+		now = st.To + " is installed and is being started"
+	case phaseTrial:
+		now = st.To + " is on trial: good after ten healthy minutes with a punch stored and one delivered; else " + st.From + " comes back"
+		remedy = "it waits for a tap: hold a card to the reader"
+	case phaseProven:
+		now = st.To + " has proven itself and is being made the one that stays"
+	case phaseBack:
+		now = "going back from " + st.To + " to " + st.From + ": " + st.Why
 	}
 	if l := st.Last; l != nil {
-		switch {
-		case l.Result == "good":
-			last = fmt.Sprintf("the last one, %s to %s, was found good at %s", l.From, l.To, l.At)
-		case st.barred():
-			last = fmt.Sprintf("the last one, %s to %s, went back at %s, and %s is not tried again by itself: %s", l.From, l.To, l.At, l.To, l.Why)
-			remedy = barredRemedy
-		default:
-			last = fmt.Sprintf("the last one, %s to %s, went back at %s: %s", l.From, l.To, l.At, l.Why)
+		last = "the last one, " + l.From + " to " + l.To + ", "
+		if l.Result == "good" {
+			last += "was found good at " + l.At
+		} else {
+			last += "went back at " + l.At + ", and " + l.To + " is not tried again by itself: " + l.Why
 		}
+	}
+	if st.barred() {
+		remedy = barredRemedy
 	}
 	return now, last, remedy
 }
 
-// barred reports whether what was tried last went back and is not tried again by itself.
+// barred reports whether what was tried last went back, so that it is not tried again by
+// itself.
 func (st *updateState) barred() bool {
-	if st.Last == nil || st.Phase != "" {
-		return false
-	}
-	_, failed := st.Failed[st.Last.To]
-	return failed
+	return st.Phase == "" && st.Last != nil && st.Last.Result != "good"
 }
 
 const barredRemedy = "mend what it says, then: punchclock update --again; or publish a higher version"

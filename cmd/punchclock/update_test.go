@@ -450,8 +450,8 @@ func TestAVersionThatWentBackIsToldWithTheRemedy(t *testing.T) {
 		if err := g.resume(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if u, saw := updateTold(dir), p.update(t.Context()); u != nil || saw.state != isOK {
-			t.Errorf("%+v %+v", u, saw)
+		if u, saw := updateTold(dir), p.update(t.Context()); u != "" || saw.state != isOK {
+			t.Errorf("%q %+v", u, saw)
 		}
 	})
 }

@@ -274,7 +274,7 @@ func (g *gate) watch(ctx context.Context, st *updateState) (why string, err erro
 // to nothing, and not of nights without power.
 func (g *gate) hold(ctx context.Context, st *updateState) error {
 	if err := g.in.Hold(ctx, st.To); err != nil {
-		return fmt.Errorf("%s is well, and the machine could not be told to start it again: %w", st.To, err)
+		return fmt.Errorf("give %s its tries back: %w", st.To, err)
 	}
 	st.Boots = 0
 	return g.save(st, phaseTrial)

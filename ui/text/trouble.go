@@ -95,7 +95,7 @@ func (c Catalog) Trouble(err string) string {
 // is not well: the same twice in a row, in the two ways of writing.
 var checks = map[string][4]string{
 	"version":                  {"版本", "版本", "更新程式，或還原上一版", "更新程序，或恢复上一版"},
-	"update":                   {"程式更新", "程序更新", "新版試用後自動退回：照原文排除，再執行 punchclock update --again；或發布更高版本", "新版试用后自动退回：照原文排除，再执行 punchclock update --again；或发布更高版本"},
+	"update":                   {"程式更新", "程序更新", "新版已退回：照原文排除後執行 punchclock update --again，或發布新版", "新版已退回：照原文排除后执行 punchclock update --again，或发布新版"},
 	"program":                  {"程式", "程序", "程式沒有執行：看記錄檔，再重新啟動", "程序没有运行：看日志，再重新启动"},
 	"system":                   {"作業系統", "操作系统", "系統有服務失敗，看原文", "系统有服务失败，看原文"},
 	"service":                  {"服務", "服务", "服務沒有執行：看原文，再重新啟動", "服务没有运行：看原文，再重新启动"},
