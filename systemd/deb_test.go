@@ -471,7 +471,7 @@ func testRunning(t *testing.T, c *chroot, one, two string) {
 	c.write("/root/probe.sh", probeScript, 0o755)
 	c.write("/etc/systemd/system/probe.service", probeUnit, 0o644)
 	c.run("systemctl", "enable", "probe.service")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	// script, because nspawn -b wants a terminal.
 	cmd := exec.CommandContext(ctx, "script", "-qfec", nspawn+" -q -b --register=no --keep-unit --private-network -D "+c.root, filepath.Join(t.TempDir(), "console"))
