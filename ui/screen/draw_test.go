@@ -519,3 +519,16 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// A display of any size is drawn on, if need be with words that are cut: nobody waits for
+// a drawing that never ends, and the clock does not die of one.
+func TestNoDisplayIsTooSmallToBeDrawnOn(t *testing.T) {
+	p := worker(t)
+	all := scenes("en")
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, size := range []image.Point{{1, 1}, {1, 480}, {480, 1}, {64, 32}, {240, 320}, {480, 320}} {
+			c := newCanvas(size.X, size.Y)
+			p.paint(c, p.layout(all[name], size.X, size.Y).ops, c.bounds())
+		}
+	}
+}

@@ -97,7 +97,7 @@ func (p *painter) even(s string, w int, st style) (lines []string, ok bool) {
 	if !ok || len(lines) < 2 {
 		return lines, ok
 	}
-	for narrow := w / 2; w-narrow > st.px/2; {
+	for narrow := w / 2; w-narrow > max(st.px/2, 1); {
 		mid := (narrow + w) / 2
 		if l, ok := p.wrap(s, mid, st); ok && len(l) == len(lines) {
 			lines, w = l, mid
