@@ -127,10 +127,18 @@ func (p *csvFile) read(data []byte) []Row {
 	}
 	p.data = data
 	p.starts = []int{0}
-	for i, c := range data {
-		if c == '\n' {
-			p.starts = append(p.starts, i+1)
+	var rest queue.Pace
+	text := true // in UTF-8
+	for at := 0; at < len(data); {
+		rest.Step(len(p.starts))
+		n := bytes.IndexByte(data[at:], '\n') + 1
+		if n == 0 {
+			n = len(data) - at
+		} else {
+			p.starts = append(p.starts, at+n)
 		}
+		text = text && utf8.Valid(data[at:at+n])
+		at += n
 	}
 	switch {
 	case len(data) > mostBytes:
@@ -142,7 +150,7 @@ func (p *csvFile) read(data []byte) []Row {
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
 		p.bad(1, 1, `the file is a workbook, not CSV; save it as "CSV UTF-8"`)
 		return nil
-	case !utf8.Valid(data):
+	case !text:
 		for i, start := range p.starts {
 			line := data[start:]
 			if i+1 < len(p.starts) {
@@ -177,7 +185,6 @@ func (p *csvFile) read(data []byte) []Row {
 	rows := make([]Row, 0, most)
 	p.last, p.before = make(map[string]int, most), map[int]int{}
 	badges := newIndex(p.cards, most)
-	var rest queue.Pace
 	for n := 0; ; n++ {
 		rest.Step(n)
 		record, err := c.Read()
