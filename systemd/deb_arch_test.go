@@ -96,7 +96,7 @@ func testArchitectures(t *testing.T, dir string, architectures []string) {
 	}
 	for _, want := range []string{"/usr/bin/punchclock", "/usr/lib/systemd/system/punchclock.service", "/usr/lib/systemd/system/punchclock-logs.service", "/usr/lib/systemd/system/punchclock-secrets.path",
 		"/usr/lib/udev/rules.d/60-punchclock.rules", "/usr/lib/tmpfiles.d/punchclock.conf", "/usr/lib/sysusers.d/punchclock.conf", "/etc/punchclock/punchclock.toml.example",
-		"/usr/share/bash-completion/completions/punchclock", "/usr/share/man/man1/punchclock.1.gz", "/usr/share/doc/punchclock/README.md.gz"} {
+		"/usr/share/bash-completion/completions/punchclock", "/usr/share/man/man1/punchclock.1.gz", "/usr/share/doc/punchclock/README.md.gz", "/usr/share/doc/punchclock/copyright"} {
 		if !slices.Contains(first, want) {
 			t.Errorf("the package lacks %s: %q", want, first)
 		}

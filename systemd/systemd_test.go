@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -190,6 +191,30 @@ func TestEveryFileSaysWhereItGoes(t *testing.T) {
 		}
 		if err != nil || !strings.HasPrefix(string(b), "# Goes to /etc/") {
 			t.Errorf("%s: %v", e.Name(), err)
+		}
+	}
+}
+
+// Whoever gets the program gets the licences of what is linked into it.
+func TestLicencesOfAllThatIsLinkedGoWithTheProgram(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "./licences").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "../cmd/punchclock")
+	list.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
+	modules, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := slices.Compact(slices.Sorted(strings.Lines(string(modules))))
+	parts := strings.Split(string(out), strings.Repeat("=", 72)+"\n")
+	if want := 1 + 1 + len(linked) + 1; len(parts) != want || len(linked) < 10 { // a heading, Go and the letters
+		t.Fatalf("%d parts for %d modules", len(parts), len(linked))
+	}
+	for i, name := range slices.Concat([]string{"Go, its runtime and library\n"}, linked, []string{"Noto Sans"}) {
+		if part := parts[1+i]; !strings.HasPrefix(part, name) || !strings.Contains(part, "opyright") || len(part) < 500 {
+			t.Errorf("%q is not followed by its licence:\n%.300s", name, part)
 		}
 	}
 }

@@ -82,13 +82,17 @@ modules=$board/usr/lib/modules/$kernel
 
 echo "root file system"
 cp -a --reflink=auto "$base/root" "$root"
-rm -rf "$root"/var/{run,lock} "$root"/usr/share/{doc,man,locale,info,lintian,bug,i18n,perl5,bash-completion,zsh,common-licenses/GFDL*} \
+rm -rf "$root"/var/{run,lock} "$root"/usr/share/{man,locale,info,lintian,bug,i18n,perl5,bash-completion,zsh,common-licenses/GFDL*} \
 	"$root"/usr/lib/udev/hwdb.d "$root"/usr/lib/aarch64-linux-gnu/gconv "$root"/var/{cache,log,lib/dpkg} "$root"/etc/{apt,dpkg}
+find "$root/usr/share/doc" -type f ! -name copyright -delete # whose work it is, and under which licence, goes with it
+find "$root/usr/share/doc" -type d -empty -delete
 mkdir -m 700 "$root/var/lib/private" # as systemd wants it
 mkdir -p "$root"/{data,usr/local/bin,boot/firmware,var/cache,var/log,run/rauc}
 cp -r "$here/overlay/." "$root/"
 install -D "$program" "$root/usr/bin/punchclock"
 ln -s ../../bin/punchclock "$root/usr/local/bin/punchclock" # where the units expect it
+mkdir -p "$root/usr/share/doc/punchclock"
+"$here/../licences" > "$root/usr/share/doc/punchclock/copyright"
 shopt -s nullglob
 install -m 644 -t "$root/usr/lib/systemd/system" "$here"/../*.service "$here"/../deb/punchclock-{trial,update}.*
 install -D -m 644 "$here/../60-punchclock.rules" -t "$root/usr/lib/udev/rules.d"
