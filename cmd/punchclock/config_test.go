@@ -483,7 +483,7 @@ func TestWiegandReadersAreToldWhatIsWrong(t *testing.T) {
 		{reader(wires + "formats = [\"26\", \"24\"]\nkeypad = \"4bit\"\nenter = \"E\"\ngap = \"5ms\"\nbaud = 9600\n"), []string{
 			`f:8:1: formats: "24" and "32" are "26" and "34" without their checks: two lost bits would make another card; write what this reader sends; for example formats = ["26", "34"], or leave it out`,
 			`f:9:10: keypad "4bit" is not known; did you mean "4-bit"?`,
-			`f:10:9: enter "E" is not known; did you mean "#"?`,
+			`f:10:9: enter "E" is not known; write "#" or "*"`,
 			`f:11:7: reader.gap = "5ms" is out of range; write "22ms" to "60ms"`,
 			`f:12:1: unknown key "baud" in [[reader]]; write one of: name, driver, chip, d0, d1, formats, keypad, enter, gap`,
 		}},
