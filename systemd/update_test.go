@@ -715,8 +715,17 @@ func cutPoints(writes []diskWrite, st story, n int) (cuts []int) {
 		}
 		some(within, n*share[s.Name]/10)
 	}
-	slices.Sort(cuts)
-	return slices.Compact(cuts)
+	var all []int // where the shares fall together, or a step had few writes
+	for w := from(st.Steps[0].At); w < from(st.Steps[len(st.Steps)-1].At); w++ {
+		all = append(all, w+1)
+	}
+	for k := 1; ; k++ {
+		slices.Sort(cuts)
+		if cuts = slices.Compact(cuts); len(cuts) >= n || k > n {
+			return cuts
+		}
+		some(all, k)
+	}
 }
 
 // layOut makes the disk what a cut after the first n writes may leave: what was written
@@ -903,7 +912,8 @@ func TestUpdatePowerCuts(t *testing.T) {
 			if version == "" {
 				t.Errorf("U-Boot starts slot %s, which is neither version", slot)
 			}
-			if runs, _ := m.up(); runs != version {
+			// The update may have gone on, and the machine started anew, before anybody has asked.
+			if runs, _ := m.up(); runs != version && (runs != "2.0" || m.sayings("phase=starting") == 0) {
 				t.Errorf("version %s runs", runs)
 			}
 			const after = people - 1
