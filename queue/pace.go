@@ -13,7 +13,7 @@ import "time"
 type Pace struct{ since time.Time }
 
 const (
-	workMost  = 100 * time.Microsecond // at a stretch; a tap may have to wait for as long
+	workMost  = 200 * time.Microsecond // at a stretch; a tap may have to wait for as long, and the runtime makes each rest 1 ms at least
 	restShare = 2
 	restMost  = 2 * time.Millisecond // a machine that was busy elsewhere is not to be paid for
 )

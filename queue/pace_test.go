@@ -20,8 +20,8 @@ func TestLongWorkRestsTwiceAsLongAsItWorkedAndNeverForLong(t *testing.T) {
 			worked, rested time.Duration
 		}{
 			{0, time.Hour, 0}, // what was before the first step is no work of ours
-			{16, 50 * time.Microsecond, 0},
-			{32, 125 * time.Microsecond, 350 * time.Microsecond}, // both together
+			{16, 100 * time.Microsecond, 0},
+			{32, 250 * time.Microsecond, 700 * time.Microsecond}, // both together
 			{33, time.Second, 0},                                 // the time is looked at with each sixteenth
 			{48, 0, 2 * time.Millisecond},
 			{64, 400 * time.Microsecond, 800 * time.Microsecond},
