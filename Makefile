@@ -179,7 +179,7 @@ test-deb: debian-base ## packages built twice, installed, upgraded, updated, dow
 # A small Debian to install packages in, which test-deb unpacks and throws away.
 debian-base: deps
 	@set -e; [ "$$(id -u)" = 0 ] || { echo "making a Debian and installing packages in it takes root"; exit 1; }; \
-	! tar tf $(POWER_CACHE)/debian.tar 2>/dev/null | grep -q /omprog.so || exit 0; : an older one lacks rsyslog; \
+	! tar tf $(POWER_CACHE)/debian.tar 2>/dev/null | grep /omprog.so >/dev/null || exit 0; : an older one lacks rsyslog; \
 	[ "$$(dpkg --print-architecture)" = amd64 ] || { echo "the packages are tested on amd64, and this machine is another"; exit 1; }; \
 	mkdir -p $(POWER_CACHE); t=$$(mktemp -d $(POWER_CACHE)/new.XXXXXX); trap "rm -rf $$t" EXIT; \
 	echo "fetching Debian's packages into $(POWER_CACHE)/debian.tar"; \
