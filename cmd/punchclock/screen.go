@@ -97,13 +97,19 @@ func (h *clockwork) doorStatus() screen.Status {
 		d := b.Destinations[w.cfg().Name]
 		s.Pending, s.Oldest = max(s.Pending, int(d.Pending)), max(s.Oldest, d.Oldest)
 		s.Parked = max(s.Parked, d.Parked)
-		switch w.status().State {
+		state := w.status().State
+		switch state {
 		case drain.OK:
+			continue
 		case drain.Retrying:
 			away++
 		default:
 			s.Stuck = true
 		}
+		if s.Unwell != "" {
+			s.Unwell += " · "
+		}
+		s.Unwell += w.cfg().Name + " " + text.For(h.cfg.Kiosk.Language).Destination(state)
 	}
 	s.Offline = away > 0 && away == len(h.workers)
 	if h.card != nil {

@@ -143,6 +143,32 @@ func TestAnswersAreToldBySymbolAndGroundToo(t *testing.T) {
 	}
 }
 
+// A destination that refuses our login is not "connected", though the network is well.
+func TestTheFootNamesTheDestinationThatDoesNotTakePunches(t *testing.T) {
+	for _, tag := range text.Languages() {
+		c := text.For(tag)
+		v := scenes(tag)["idle"]
+		foot := func(s Status) string {
+			v.status = s
+			var all []string
+			for _, o := range worker(t).layout(v, 800, 480).ops {
+				all = append(all, o.s)
+			}
+			return strings.Join(all, "\n")
+		}
+		for state, said := range map[string]Status{
+			c.Say(text.Online):                    {Ready: true, Destinations: 2},
+			c.Say(text.Offline):                   {Ready: true, Destinations: 1, Offline: true, Unwell: "104 x"},
+			"104 " + c.Destination("auth_failed"): {Ready: true, Destinations: 2, Stuck: true, Unwell: "104 " + c.Destination("auth_failed")},
+		} {
+			first, _, _ := strings.Cut(state, ",")
+			if got := foot(said); !strings.Contains(got, first) || said.Unwell != "" && strings.Contains(got, c.Say(text.Online)) {
+				t.Errorf("%s: %+v is shown as %q, want %q", tag, said, got, state)
+			}
+		}
+	}
+}
+
 // What is painted of a picture over the one before is what all of it would be.
 func TestPaintingWhatHasChangedIsEnough(t *testing.T) {
 	p := worker(t)

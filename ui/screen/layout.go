@@ -466,6 +466,8 @@ func (d *drawing) calmLine(r image.Rectangle) {
 		line := c.Say(text.Online)
 		if s.Offline {
 			line = c.Say(text.Offline)
+		} else if s.Unwell != "" {
+			line = s.Unwell
 		}
 		parts = append([]string{line, c.Pending(s.Pending, s.Oldest)}, parts...)
 	}

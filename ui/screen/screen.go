@@ -89,10 +89,11 @@ type Status struct {
 	Destinations int
 	Pending      int // punches that have not arrived everywhere
 	Oldest       time.Duration
-	Parked       int  // punches that a person must look at
-	Offline      bool // no destination can be reached
-	Stuck        bool // a destination waits for a person
-	Mended       bool // a damaged file was found and mended since the start
+	Parked       int    // punches that a person must look at
+	Offline      bool   // no destination can be reached
+	Stuck        bool   // a destination waits for a person
+	Unwell       string // the destinations that do not take punches, each with how it fares, in the screen's language
+	Mended       bool   // a damaged file was found and mended since the start
 	SpaceLow     bool
 	Card         string // why a configuration that came by the card is not in force, "" for none
 }

@@ -55,6 +55,15 @@ func atDoor(t *testing.T) (context.Context, *web.Server, *door) {
 	return ctx, s, d
 }
 
+// A destination that refuses our login is not "connected", though the network is well.
+func TestBrowserNamesTheDestinationThatDoesNotTakePunches(t *testing.T) {
+	ctx, s, d := atDoor(t)
+	d.status = map[string]any{"destinations": []any{map[string]any{"name": "104", "state": "auth_failed", "pending": 12034, "parked": 2, "oldest_unsent_seconds": 999999},
+		map[string]any{"name": "feishu", "state": "retrying"}, map[string]any{"name": "signin", "state": "ok"}}}
+	serve(t, ctx, s)
+	until(t, ctx, `/^104 認證失敗 · feishu 重試中 · /.test(document.getElementById("line").textContent) && document.getElementById("line").dataset.state === "stuck"`)
+}
+
 // faces puts every face of the page on the screen, one after another.
 func faces(t *testing.T, ctx context.Context, s *web.Server, look func(name string)) {
 	t.Helper()

@@ -149,12 +149,14 @@
 		// behind tells how many have not arrived everywhere, and so with those that a
 		// person must look at.
 		let pending = 0, oldest = 0, parked = 0, stuck = false, away = 0;
+		const unwell = [];
 		for (const d of status.destinations) {
 			pending = Math.max(pending, d.pending || 0);
 			oldest = Math.max(oldest, d.oldest_unsent_seconds || 0);
 			parked = Math.max(parked, d.parked || 0);
 			if (d.state === "retrying") away++;
 			else if (d.state !== "ok") stuck = true;
+			if (d.state !== "ok") unwell.push(d.name + " " + (T["dest." + d.state] || d.state));
 		}
 		const offline = away > 0 && away === status.destinations.length;
 		const box = status.outbox || {};
@@ -164,7 +166,8 @@
 		if (box.low_space) parts.push(T["space.low"]);
 		if (parked) parts.push(attention(parked));
 		stuck = stuck || parts.length > 0;
-		if (status.destinations.length) parts.unshift(offline ? T.offline : T.online, waiting(pending, oldest));
+		const how = offline ? T.offline : unwell.join(" · ") || T.online;
+		if (status.destinations.length) parts.unshift(how, waiting(pending, oldest));
 		line.dataset.state = stuck ? "stuck" : offline || pending ? "wait" : "done";
 		const text = parts.join(" · ");
 		if (line.textContent === text) return;
