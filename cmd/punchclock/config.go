@@ -2002,7 +2002,7 @@ voices           = ""               # 語音檔目錄 recordings said after the 
 trust = "auto"                      # auto: 對時前的打卡先保留 hold punches until the time is known; system: 信任系統時間
 
 [outbox]
-reserve_mb = 64                     # 磁碟剩餘低於此值即拒絕打卡 below this much free space a tap is answered "not stored"
+reserve_mb = 64                     # 磁碟剩餘低於此值即拒絕打卡 below this much free space a tap is answered "not stored"; of a small file system an eighth
 keep_years = 5                      # 已送達的打卡保留幾年 (1–20) how long punches are kept that every destination has settled
 
 [badge]                             # 同一張卡，不同讀法 one card, read in different ways: punchclock badge lookup

@@ -518,8 +518,8 @@ func (p *patient) roomLeft(context.Context) sight {
 	if err != nil {
 		return unknown("", "%v", err)
 	}
-	reserve := uint64(p.cfg.Outbox.ReserveMB) << 20
-	detail := fmt.Sprintf("%s of %s free (%.0f %%), %d MB of it kept in reserve", size(s.free), size(s.total), 100*float64(s.free)/float64(max(1, s.total)), p.cfg.Outbox.ReserveMB)
+	reserve := p.cfg.Outbox.reserve(s.total)
+	detail := fmt.Sprintf("%s of %s free (%.0f %%), %d MB of it kept in reserve", size(s.free), size(s.total), 100*float64(s.free)/float64(max(1, s.total)), reserve>>20)
 	room := "make room on " + p.cfg.Device.StateDir + "; nothing that is stored is ever overwritten. What fills it: du -xh --max-depth=2 / | sort -h"
 	days, known := 0.0, false
 	if h := p.holds; h != nil {

@@ -360,9 +360,17 @@ func wallOf(c *clock.Clock) func() (time.Time, bool) {
 	}
 }
 
+// reserve is how many bytes of a file system of total bytes are kept free. Of a small
+// one it is an eighth: all of it would be reserve, and no punch could ever be stored.
+func (c *outboxConfig) reserve(total uint64) uint64 { return min(uint64(c.ReserveMB)<<20, total/8) }
+
 func openOutbox(cfg *config, log *slog.Logger, now func() punch.Stamp, people *directory) (*queue.Outbox, error) {
+	reserve := uint64(cfg.Outbox.ReserveMB) << 20
+	if s, err := spaceOf(cfg.Device.StateDir); err == nil {
+		reserve = cfg.Outbox.reserve(s.total)
+	}
 	b, err := queue.Open(queue.Options{Dir: outboxDir(cfg), Device: cfg.Device.ID, Destinations: cfg.destinationNames(), BootID: now().BootID, Who: people.who,
-		Reserve: int64(cfg.Outbox.ReserveMB) << 20, Mirror: mirrorDir(cfg), KeepYears: cfg.Outbox.KeepYears, Now: now, Logger: log})
+		Reserve: int64(reserve), Mirror: mirrorDir(cfg), KeepYears: cfg.Outbox.KeepYears, Now: now, Logger: log})
 	switch {
 	case errors.Is(err, queue.ErrInUse):
 		return nil, fmt.Errorf("another punchclock runs on %s: %w; stop it first, or look at it with: punchclock status", cfg.Device.StateDir, err)

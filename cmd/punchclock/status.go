@@ -144,7 +144,7 @@ func (h *clockwork) status() status {
 	}
 	t := h.traffic.Load()
 	if t != nil {
-		if days, known := runwayDays(t.perDay, b.LastSeq, b.Bytes, b.Free, uint64(h.cfg.Outbox.ReserveMB)<<20); known {
+		if days, known := runwayDays(t.perDay, b.LastSeq, b.Bytes, b.Free, h.cfg.Outbox.reserve(b.Total)); known {
 			s.Outbox.RunwayDays = &days
 		}
 	}
