@@ -292,7 +292,9 @@ func (o *Outbox) openFiles() error {
 			return fmt.Errorf("outbox: %w", err)
 		}
 		if len(firsts) == 0 {
-			if o.opt.ReadOnly {
+			if o.opt.ReadOnly && o.mark > 1 {
+				return fmt.Errorf("outbox: %s: the file with the punches is missing; they come back from the second copy when the clock starts, or by: punchclock recover", dir)
+			} else if o.opt.ReadOnly {
 				return fmt.Errorf("outbox: %s holds no punches yet", dir)
 			}
 			// A folder that is not known to the one above it is gone after a cut, with all that was promised in it.

@@ -555,6 +555,13 @@ func TestReadOnlyOpensBesideNobodyAndChangesNothing(t *testing.T) {
 	if string(before) != string(after) {
 		t.Error("reading has changed the file")
 	}
+	// Without its file an outbox that gave out numbers is not one that is new.
+	if err := os.Remove(segmentPath(dir, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Dir: dir, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "missing") || !strings.Contains(err.Error(), "punchclock recover") {
+		t.Errorf("the file is gone: %v", err)
+	}
 }
 
 func TestChangedWakesWhoWaits(t *testing.T) {

@@ -155,24 +155,27 @@ func verifyExport(r io.Reader, progress func(uint64)) (queue.Chain, error) {
 	var c queue.Chain
 	for n := uint64(1); ; n++ {
 		row, line, err := next()
-		if err == io.EOF {
-			if n == 1 {
-				return c, errors.New("the file is empty")
-			}
+		var bad *lineError
+		switch {
+		case err == io.EOF && n == 1:
+			return c, errors.New("the file is empty")
+		case err == io.EOF:
 			return c, nil
-		}
-		if err != nil {
+		case errors.As(err, &bad) && n > 1:
+			// The lines before it are an export's: this one has been altered, or cut off.
+			c.Problems = append(c.Problems, queue.Problem{Seq: c.Last + 1, ID: string(punch.NewID(c.Device, c.Last+1)), What: fmt.Sprintf("is not what was written: %v", bad)})
+			return c, nil
+		case err != nil:
 			return c, err
-		}
-		if row.Record == "" || row.Device == "" {
+		case row.Record == "" || row.Device == "":
 			return c, fmt.Errorf("line %d holds no stored record; export it anew with: punchclock punches export", line)
-		}
-		record, err := base64.StdEncoding.DecodeString(row.Record)
-		if err != nil {
-			return c, fmt.Errorf("line %d: the stored record is not base64: %w", line, err)
 		}
 		if c.Device == "" {
 			c.Device = row.Device
+		}
+		record, err := base64.StdEncoding.DecodeString(row.Record)
+		if err != nil {
+			record = nil // no record: not what was written
 		}
 		p, ok := c.Add(row.Seq, record)
 		if ok {
@@ -188,6 +191,16 @@ func verifyExport(r io.Reader, progress func(uint64)) (queue.Chain, error) {
 	}
 }
 
+// lineError is a line that cannot be read as one of an export.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string {
+	return fmt.Sprintf("line %d is not one of an export: %v", e.line, e.err)
+}
+
 // jsonRows reads an export in JSON lines. What it returns hands out the next row and the
 // number of its line, at last io.EOF.
 func jsonRows(lines *bufio.Reader) func() (exportRow, int, error) {
@@ -199,7 +212,7 @@ func jsonRows(lines *bufio.Reader) func() (exportRow, int, error) {
 			return row, n, err
 		}
 		if err := json.Unmarshal(line, &row); err != nil {
-			return row, n, fmt.Errorf("line %d is not one of an export: %w", n, err)
+			return row, n, &lineError{n, err}
 		}
 		return row, n, nil
 	}
@@ -228,14 +241,18 @@ func csvRows(lines *bufio.Reader) func() (exportRow, int, error) {
 		if err == io.EOF {
 			return row, 0, err
 		} else if err != nil {
-			return row, 0, fmt.Errorf("not an export: %w", err)
+			var place *csv.ParseError
+			if errors.As(err, &place) {
+				line = place.Line
+			}
+			return row, line, &lineError{line, err}
 		}
 		line, _ = r.FieldPos(0)
 		text := func(name string) string { return rec[at[name]] }
 		number := func(name string) int64 {
 			v, bad := strconv.ParseInt(text(name), 10, 64)
 			if bad != nil && err == nil {
-				err = fmt.Errorf("line %d: %s is not a whole number", line, name)
+				err = &lineError{line, fmt.Errorf("%s is not a whole number", name)}
 			}
 			return v
 		}

@@ -173,7 +173,7 @@ func TestAnExportInCSVHoldsTheFarSidesWords(t *testing.T) {
 	}
 }
 
-func TestAnExportInCSVCanBeVerified(t *testing.T) {
+func TestAnExportCanBeVerified(t *testing.T) {
 	h := newHouse(t, settings{})
 	h.start()
 	var punches []result
@@ -201,12 +201,40 @@ func TestAnExportInCSVCanBeVerified(t *testing.T) {
 		{"somebody else's", lines[0] + lines[1] + strings.Replace(lines[2], ",000002,", ",000003,", 1) + lines[3], 1, second + ": employee_no"},
 		{"one hour later", lines[0] + lines[1] + strings.Replace(lines[2], "+08:00", "+07:00", 1) + lines[3], 1, second + ": time"},
 		{"one is missing", lines[0] + lines[1] + lines[3], 1, punches[2].PunchID},
-		{"a number is none", lines[0] + strings.Replace(lines[1], ",1,", ",one,", 1) + lines[2], 3, "line 2: seq"},
+		{"a number is none", lines[0] + strings.Replace(lines[1], ",1,", ",one,", 1) + lines[2], 3, "line 2 is not one of an export: seq"},
 		{"a column is missing", strings.Replace(lines[0], ",hash", ",hush", 1) + lines[1], 3, "no column hash"},
-		{"cut in the middle", lines[0] + lines[1] + lines[2][:90] + "\n", 3, "not an export"},
+		{"cut in the middle", lines[0] + lines[1] + lines[2][:90] + "\n", 1, second + ": is not what was written: line 3"},
+		{"a later number is none", lines[0] + lines[1] + strings.Replace(lines[2], ",2,", ",two,", 1) + lines[3], 1, second + ": is not what was written: line 3"},
+		{"the record is something else", lines[0] + lines[1] + lines[2][:len(lines[2])-9] + "!!!!\n" + lines[3], 1, second + ": not what was written"},
 		{"nobody's", lines[0], 3, "empty"},
 	} {
 		if out, code := h.run("verify", h.write("try.csv", tt.text)); code != tt.code || !strings.Contains(out, tt.says) {
+			t.Errorf("%s: %d\n%s", tt.name, code, out)
+		}
+	}
+
+	// And in JSON lines: whatever was done to a line, it is named.
+	out, code := h.run("punches", "export", "--output", file, "--config", h.config)
+	if code != 0 {
+		t.Fatalf("%d %s", code, out)
+	}
+	if whole, err = os.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	lines = strings.SplitAfter(string(whole), "\n")
+	for _, tt := range []struct {
+		name, text string
+		code       int
+		says       string
+	}{
+		{"as written", string(whole), 0, "3 records"},
+		{"no JSON any more", lines[0] + strings.Replace(lines[1], `"kind":`, `"kind";`, 1) + lines[2], 1, second + ": is not what was written: line 2"},
+		{"cut off", lines[0] + lines[1][:200], 1, second + ": is not what was written: line 2"},
+		{"the record is something else", lines[0] + strings.Replace(lines[1], `"record":"`, `"record":"!`, 1) + lines[2], 1, second + ": not what was written"},
+		{"the first one's, too", strings.Replace(lines[0], `"record":"`, `"record":"!`, 1) + lines[1] + lines[2], 1, punches[0].PunchID + ": not what was written"},
+		{"no export at all", "hello\n" + lines[0], 3, "line 1 is not one of an export"},
+	} {
+		if out, code := h.run("verify", h.write("try.jsonl", tt.text)); code != tt.code || !strings.Contains(out, tt.says) {
 			t.Errorf("%s: %d\n%s", tt.name, code, out)
 		}
 	}
