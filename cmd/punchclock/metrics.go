@@ -78,8 +78,23 @@ func (m *metrics) count(in <-chan device.Event, out chan<- device.Event, hear fu
 	}
 }
 
-// watch adds what is read at the moment of the scrape.
-func (m *metrics) watch(h *clockwork) { m.reg.MustRegister(&picture{h: h}) }
+// watch adds what is read at the moment of the scrape, and begins counters at 0: whoever
+// looks at how much one grew does not see the first step of one that comes with it.
+func (m *metrics) watch(h *clockwork) {
+	m.reg.MustRegister(&picture{h: h})
+	for _, w := range h.workers {
+		m.calls.WithLabelValues(w.cfg().Name, "200")
+		m.callSeconds.WithLabelValues(w.cfg().Name)
+		for _, result := range []string{"ok", "denied", "error"} {
+			m.tokens.WithLabelValues(w.cfg().Name, result)
+		}
+	}
+	for _, r := range h.cfg.Readers {
+		for _, fault := range []string{device.FaultChecksum, device.FaultLength, device.FaultFormat, device.FaultTimeout, device.FaultNoise, device.FaultLost} {
+			m.faults.WithLabelValues(r.Name, fault)
+		}
+	}
+}
 
 // picture turns the status into gauges.
 type picture struct{ h *clockwork }
