@@ -80,6 +80,10 @@ func rowsFeishu(t *testing.T) (draintest.RowDesk, []draintest.Row) {
 	add("2 the token call is away", draintest.Row{Fault: set(func(f *faults) { f.Down = true }), State: "retrying", Calls: outage})
 	add("2 the token call answers a portal's page", draintest.Row{Fault: set(func(f *faults) { f.HTMLNext, f.FailOn = -1, sandbox.OnToken }), State: "retrying", Calls: outage, Words: "portal"})
 
+	add("2 expire is missing: taken for no token", draintest.Row{Fault: set(func(f *faults) { f.NoTokenLife = true }), State: "retrying", Calls: outage, Words: "expire"})
+	add("2 asked again with less than half an hour left: another one", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.TokenClockAheadSeconds = 2*3600 + 1 }), State: "ok", Calls: 3, While: "accept accept accept"})
+	add("2 and 5 99991400 at the token call", draintest.Row{Fault: set(func(f *faults) { f.LimitNext, f.RateReset = -1, 3600 }), State: "retrying", Calls: 8})
+
 	// 5 rate limit and quota.
 	for _, status := range []int{429, 400} {
 		add(fmt.Sprintf("5 and 7.1 HTTP %d 99991400: rate limit, reset 3600", status), draintest.Row{Before: 1, Fault: set(func(f *faults) {
@@ -87,6 +91,9 @@ func rowsFeishu(t *testing.T) (draintest.RowDesk, []draintest.Row) {
 		}), State: "retrying", Calls: 8}) // capped at ten minutes
 		add(fmt.Sprintf("5 and 7.1 HTTP %d 99991400: rate limit, header absent", status), draintest.Row{Before: 1, Fault: set(func(f *faults) {
 			f.LimitNext, f.RateStatus, f.RateNoHeader = -1, status, true
+		}), State: "retrying", Calls: 40})
+		add(fmt.Sprintf("5 and 7.1 HTTP %d 99991400: rate limit, reset is no number", status), draintest.Row{Before: 1, Fault: set(func(f *faults) {
+			f.LimitNext, f.RateStatus, f.RateResetNaN = -1, status, true
 		}), State: "retrying", Calls: 40})
 	}
 	add("5 and 7.1 99991403: quota used up, probed hourly", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.QuotaExceeded = true }), State: "misconfigured", Calls: 2, Words: "the first of the month"})
@@ -148,7 +155,7 @@ func rowsFeishu(t *testing.T) (draintest.RowDesk, []draintest.Row) {
 		Fault: answered(400, 1220600, "This API can only be accessed by Feishu People Enterprise Edition users."), State: "misconfigured", Calls: 2 * probes, Words: "People Enterprise"})
 
 	// 3.2 and 6 the reply, and what comes twice.
-	for _, how := range []string{sandbox.RecordIDsEmpty, sandbox.RecordIDsNone} {
+	for _, how := range []string{sandbox.RecordIDsMissing, sandbox.RecordIDsEmpty, sandbox.RecordIDsNone} {
 		add("3.2 record_id is not there: "+how, draintest.Row{Fault: set(func(f *faults) { f.RecordIDs = how }), State: "ok", Calls: 2, While: "accept accept accept"})
 	}
 	add("3.2 one bad of eight, the good part stored", draintest.Row{Fault: set(func(f *faults) { f.StoreGood, f.Duplicates = true, sandbox.DuplicatesExists }),
@@ -169,6 +176,9 @@ func rowsFeishu(t *testing.T) (draintest.RowDesk, []draintest.Row) {
 				t.Errorf("Feishu holds %d records of 3 punches", n)
 			}
 		}})
+	add("11 HTML 200", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.HTMLNext, f.FailOn = -1, sandbox.OnBusiness }), State: "retrying", Calls: outage, Words: "portal"})
+	add("11 network error", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.Down = true }), State: "retrying", Calls: outage})
+	add("11 each token is good for one call", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.RevokeAfter = 1 }), State: "ok", Calls: 8, While: "accept accept accept"})
 	add("6 the answer breaks off", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.CutNext = 2 }), State: "ok", Calls: 12, While: "accept accept accept"})
 	return draintest.RowDesk{Dest: client, Calls: func() int { return cloud.Counters().Calls }, Secrets: []string{"s3cret-of-feishu", "old-one", "t-", "Bearer", "flow_records"}}, rows
 }

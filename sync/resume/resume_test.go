@@ -332,6 +332,8 @@ func TestEveryRowOfTheResumeTable(t *testing.T) {
 		{"HTTP 429 with Retry-After", func(f *faults) {
 			f.FailNext, f.FailStatus, f.FailOn, f.RetryAfter = -1, 429, sandbox.OnBusiness, "30"
 		}, "busy:30s", "", 1},
+		{"the limiter itself, with 429", func(f *faults) { f.RateLimit = 1 }, "busy:2s", "", 1},
+		{"the limiter itself, with 503", func(f *faults) { f.RateLimit, f.LimitStatus = 1, 503 }, "outage", "", 1},
 		{"HTTP 500 without JSON", status(500), "outage", "", 1},
 		{"HTTP 503", status(503), "outage", "", 1},
 		{"HTTP 302", status(302), "outage", "", 1},

@@ -36,6 +36,7 @@ type FeishuFaults struct {
 
 	TokenLifeSeconds       int  `json:"token_life_seconds"`        // of tokens issued from now on
 	TokenClockAheadSeconds int  `json:"token_clock_ahead_seconds"` // Feishu's clock for tokens runs ahead by this much: tokens age without waiting
+	NoTokenLife            bool `json:"no_token_life"`             // the token call's answer lacks expire; the token lives as long
 	KeepRevokedToken       bool `json:"keep_revoked_token"`        // the token call hands out a revoked token again
 	TokenRefusalStatus     int  `json:"token_refusal_status"`      // 400 or 200: HTTP status of a token refusal
 
@@ -43,6 +44,7 @@ type FeishuFaults struct {
 	RateStatus   int  `json:"rate_status"`    // 429 or 400: HTTP status of 99991400
 	RateReset    int  `json:"rate_reset"`     // seconds in x-ogw-ratelimit-reset
 	RateNoHeader bool `json:"rate_no_header"` // both x-ogw-ratelimit headers are absent
+	RateResetNaN bool `json:"rate_reset_nan"` // x-ogw-ratelimit-reset is "soon", which is no number
 
 	Duplicates string `json:"duplicates"` // same_record, exists or store_twice: what a repeated idempotent_id gets
 	RecordIDs  string `json:"record_ids"` // full, missing, empty, or none: no flow_records in the answer at all
@@ -333,6 +335,9 @@ func (f *Feishu) tooFast() answer {
 	if !f.faults.RateNoHeader {
 		a.set("x-ogw-ratelimit-limit", strconv.Itoa(f.faults.RateLimit))
 		a.set("x-ogw-ratelimit-reset", strconv.Itoa(f.faults.RateReset))
+		if f.faults.RateResetNaN {
+			a.set("x-ogw-ratelimit-reset", "soon")
+		}
 	}
 	return a
 }
@@ -463,8 +468,11 @@ func (f *Feishu) token(r *http.Request, body []byte) answer {
 			f.counters.TokensIssued++
 		}
 	}
-	return jsonAnswer(http.StatusOK, 0, map[string]any{
-		"code": 0, "msg": "ok", "tenant_access_token": t.name, "expire": int(t.ends.Sub(now) / time.Second)})
+	said := map[string]any{"code": 0, "msg": "ok", "tenant_access_token": t.name, "expire": int(t.ends.Sub(now) / time.Second)}
+	if f.faults.NoTokenLife {
+		delete(said, "expire")
+	}
+	return jsonAnswer(http.StatusOK, 0, said)
 }
 
 func (f *Feishu) authorise(r *http.Request) *answer {

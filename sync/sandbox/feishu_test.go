@@ -339,6 +339,15 @@ func TestSwitchAnswerNext(t *testing.T) {
 	}
 }
 
+func TestSwitchNoTokenLifeOfFeishu(t *testing.T) {
+	f := newFeishu(t)
+	f.SetFaults(func(v *FeishuFaults) { v.NoTokenLife = true })
+	r := f.askToken()
+	if _, told := r.json(t)["expire"]; r.code(t) != 0 || told || r.json(t)["tenant_access_token"] == "" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 func TestSwitchesOfTheFrequencyLimit(t *testing.T) {
 	f := newFeishu(t)
 	f.login()
@@ -346,6 +355,10 @@ func TestSwitchesOfTheFrequencyLimit(t *testing.T) {
 	r := f.askToken()
 	if r.status != 429 || r.code(t) != CodeRateLimit || r.header.Get("x-ogw-ratelimit-reset") != "9" || r.header.Get("x-ogw-ratelimit-limit") != "50" {
 		t.Errorf("%d %v %s", r.status, r.header, r.body)
+	}
+	f.SetFaults(func(v *FeishuFaults) { v.LimitNext, v.RateResetNaN = 2, true })
+	if r := f.askToken(); r.status != 429 || r.header.Get("x-ogw-ratelimit-reset") != "soon" {
+		t.Errorf("%d %v", r.status, r.header)
 	}
 	f.SetFaults(func(v *FeishuFaults) { v.RateStatus, v.RateNoHeader = 400, true })
 	r = f.imports(flow("A0123", "k"))

@@ -35,8 +35,13 @@ type TransferCardFaults struct {
 	Wire
 
 	TokenLifeSeconds int  `json:"token_life_seconds"` // expires_in of tokens issued from now on
+	NoTokenLife      bool `json:"no_token_life"`      // the token call's answer lacks expires_in; the token lives as long
 	EmptyToken       bool `json:"empty_token"`        // the token call is answered with an empty access_token
 	RefuseTokens     bool `json:"refuse_tokens"`      // every business call is answered 401, a fresh token too
+
+	// TokenError is how the token call refuses this client, with its right secret: one of
+	// RFC 6749's words, invalid_scope for example, with HTTP 400; "" does not.
+	TokenError string `json:"token_error"`
 
 	IdxBase      int    `json:"idx_base"`      // 0 or 1: what the first record is called in the details
 	Duplicates   string `json:"duplicates"`    // success, ignore, fail or store_twice: what an equal number and time gets
@@ -114,6 +119,9 @@ func (f *TransferCardFaults) check() error {
 		return err
 	}
 	if err := atLeast("miscount", f.Miscount, 0); err != nil {
+		return err
+	}
+	if err := oneOf("token_error", f.TokenError, "", "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"); err != nil {
 		return err
 	}
 	if err := oneOf("duplicates", f.Duplicates, DuplicatesSuccess, DuplicatesIgnore, DuplicatesFail, DuplicatesStoreTwice); err != nil {
@@ -395,6 +403,8 @@ func (c *TransferCard) token(r *http.Request, body []byte) answer {
 		return refuse(400, "unsupported_grant_type", "use client_credentials")
 	case form.Get("scope") != "prohrm":
 		return refuse(400, "invalid_scope", "use prohrm")
+	case c.faults.TokenError != "":
+		return refuse(400, c.faults.TokenError, "as switched")
 	}
 	now := time.Now()
 	for t, v := range c.tokens {
@@ -409,8 +419,11 @@ func (c *TransferCard) token(r *http.Request, body []byte) answer {
 	life := time.Duration(c.faults.TokenLifeSeconds) * time.Second
 	c.tokens[t] = &cardToken{ends: now.Add(life)}
 	c.counters.TokensIssued++
-	return jsonAnswer(200, 0, map[string]any{
-		"access_token": t, "token_type": "Bearer", "expires_in": c.faults.TokenLifeSeconds, "scope": "prohrm"})
+	said := map[string]any{"access_token": t, "token_type": "Bearer", "expires_in": c.faults.TokenLifeSeconds, "scope": "prohrm"}
+	if c.faults.NoTokenLife {
+		delete(said, "expires_in")
+	}
+	return jsonAnswer(200, 0, said)
 }
 
 func (c *TransferCard) authorised(r *http.Request) bool {

@@ -430,6 +430,23 @@ func TestSwitchEmptyToken(t *testing.T) {
 	}
 }
 
+func TestSwitchesOfTheTokenCall(t *testing.T) {
+	d := new104(t)
+	d.SetFaults(func(f *TransferCardFaults) { f.NoTokenLife = true })
+	r := d.askToken()
+	token, _ := r.json(t)["access_token"].(string)
+	if _, told := r.json(t)["expires_in"]; r.status != 200 || token == "" || told {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	d.SetFaults(func(f *TransferCardFaults) { f.TokenError = "invalid_scope" })
+	if r := d.askToken(); r.status != 400 || r.json(t)["error"] != "invalid_scope" || d.Counters().TokensIssued != 1 {
+		t.Errorf("%d %s, %d issued", r.status, r.body, d.Counters().TokensIssued)
+	}
+	if err := d.patchFaults([]byte(`{"token_error":"tired"}`)); err == nil {
+		t.Error("a word that is not RFC 6749's was taken")
+	}
+}
+
 func TestSwitchesPerEmployee(t *testing.T) {
 	c := new104(t, "A", "B", "C", "D")
 	c.SetFaults(func(f *TransferCardFaults) {

@@ -65,6 +65,15 @@ func rows104(t *testing.T, uno string) (draintest.RowDesk, []draintest.Row) {
 		add(fmt.Sprintf("3.3 HTTP %d from the token endpoint", status), draintest.Row{Fault: failing(sandbox.OnToken, status), State: "retrying", Calls: outage})
 	}
 	add("3.3 the token endpoint answers no JSON", draintest.Row{Fault: set(func(f *faults) { f.HTMLNext, f.FailOn = -1, sandbox.OnToken }), State: "retrying", Calls: outage, Words: "portal"})
+	for _, c := range []struct{ word, words string }{{"invalid_scope", "open the scope prohrm"}, {"unsupported_grant_type", "open client credentials"}, {"unauthorized_client", "open client credentials"},
+		{"invalid_request", "auth_style"}, {"invalid_client", "client_secret_file"}} {
+		add("3.3 HTTP 400 "+c.word, draintest.Row{Fault: set(func(f *faults) { f.TokenError = c.word }), State: "auth_failed", Calls: probes, Words: c.words})
+	}
+	add("3.2 a token without expires_in", draintest.Row{Fault: set(func(f *faults) { f.NoTokenLife = true }), State: "ok", Calls: 2, While: "accept accept accept"})
+	add("3.2 a token of two seconds", draintest.Row{Before: 1, Fault: func() {
+		cloud.SetFaults(func(f *faults) { f.TokenLifeSeconds = 2 })
+		cloud.Revoke()
+	}, State: "ok", Calls: 6, While: "accept accept accept"})
 	add("3.3 HTTP 200 without access_token", draintest.Row{Fault: set(func(f *faults) { f.EmptyToken = true }), State: "retrying", Calls: outage, Words: "no access_token"})
 	add("3.3 the token endpoint is away", draintest.Row{Fault: set(func(f *faults) { f.Down = true }), State: "retrying", Calls: outage})
 
@@ -137,6 +146,9 @@ func rows104(t *testing.T, uno string) (draintest.RowDesk, []draintest.Row) {
 	add("7 timeout: the answer trickles", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.SlowBodyMS = 300_000 }), State: "retrying", Calls: 60, Words: "no complete answer within 1m0s"})
 	add("7 truncated body", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.CutNext = -1 }), State: "retrying", Calls: outage, Words: "broke off"})
 	add("7 accepted, then cut", draintest.Row{Before: 1, Fault: set(func(f *faults) { f.CommitThenDrop = 1 }), State: "ok", Calls: 3, While: "accept accept accept"})
+
+	// 11 tokens that end by themselves.
+	add("11 each token is good for one call", draintest.Row{Fault: set(func(f *faults) { f.RevokeAfter, f.MaxBatch, f.MaxBatchStatus = 1, 2, 413 }), State: "ok", Calls: 12, While: "accept accept accept"})
 
 	// 8 duplicates: a resend is delivered, whatever 104 does with an equal number and time.
 	for _, how := range []string{sandbox.DuplicatesSuccess, sandbox.DuplicatesIgnore, sandbox.DuplicatesFail, sandbox.DuplicatesStoreTwice} {
