@@ -287,7 +287,7 @@ func TestKernelWholeClockIdlesWithEveryReader(t *testing.T) {
 		})
 		fourth := 0
 		devicetest.NewSPIDevice(t, 0, 0, func(w, r []byte) error {
-			if fourth++; fourth%4 == 0 { // a look at an empty field is eight accesses in two calls
+			if fourth++; fourth%4 == 0 { // a look at an empty field is four accesses in one call
 				onWires.Add(1)
 			}
 			return blue.Tx(w, r)

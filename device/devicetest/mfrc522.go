@@ -1,10 +1,12 @@
 package devicetest
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"periph.io/x/conn/v3"
 	"periph.io/x/conn/v3/spi"
@@ -12,7 +14,8 @@ import (
 
 // MFRC522 is such a chip at the level of its registers, on an SPI bus, with cards that
 // follow ISO 14443-3 bit by bit. It is written from the data sheets and shares no code
-// with the driver. Fields are changed in [MFRC522.Do].
+// with the driver. What is sent and answered takes the time that it takes in the field,
+// and bytes on the bus take theirs: an answer that is asked for too soon is not there yet. Fields are changed in [MFRC522.Do].
 type MFRC522 struct {
 	Version byte
 	Gone    bool       // nobody drives the line
@@ -20,6 +23,7 @@ type MFRC522 struct {
 	Noise   int        // so many answers have a parity error
 	Over    bool       // says that its store holds more than it has room for
 	Wild    *rand.Rand // a wire that picks up anything: nothing that is read is what the chip says
+	Hertz   int        // of the bus; 0 is 4 MHz
 
 	Calls, Transfers int      // of the bus
 	Noisy            int      // bytes of a wild wire
@@ -30,7 +34,17 @@ type MFRC522 struct {
 	fifo  []byte
 	cards []*Tag
 	hand  hand
+
+	now                 time.Time // by the chip's clock: the bus's bytes count
+	sent, begins, heard time.Time // of an exchange: the frame is out, the answer begins, it is in
+	answer              func()    // puts the answer into the registers; nil for none
 }
+
+// bit is how long one takes at 106 kbit/s, and pause is between a frame and its answer.
+const (
+	bit   = 9440 * time.Nanosecond
+	pause = 91 * time.Microsecond
+)
 
 // NewMFRC522 returns a chip with an empty field.
 func NewMFRC522() *MFRC522 { return &MFRC522{Version: 0x92} }
@@ -53,6 +67,15 @@ func (s *MFRC522) Lay(cards ...*Tag) {
 	s.cards = cards
 }
 
+// Reset is a moment without power, in Do.
+func (s *MFRC522) Reset() {
+	s.reg = [64]byte{0x14: 0x80}
+	s.fifo, s.answer = nil, nil
+	for _, c := range s.cards { // the field is off
+		c.Unpower()
+	}
+}
+
 // Hold holds a card to it for a moment, after those before it have gone.
 func (s *MFRC522) Hold(card *Tag) {
 	s.Do(func(s *MFRC522) { s.hand.queue = append(s.hand.queue, card) })
@@ -66,6 +89,9 @@ func (s *MFRC522) TxPackets(ps []spi.Packet) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Calls++
+	if now := time.Now(); now.After(s.now) {
+		s.now = now
+	}
 	for _, p := range ps {
 		s.Transfers++
 		if p.KeepCS || len(p.R) != len(p.W) {
@@ -86,21 +112,34 @@ func (s *MFRC522) TxPackets(ps []spi.Packet) error {
 		if s.Gone || s.Zero || s.Wild != nil {
 			continue
 		}
-		if p.W[0]&0x81 == 0x80 {
-			for i := 1; i < len(p.W); i++ {
+		for i, b := range p.W {
+			if i > 0 && p.W[0]&0x80 != 0 {
 				p.R[i] = s.readReg(p.W[i-1] >> 1 & 0x3F)
+			} else if i > 0 {
+				s.writeReg(p.W[0]>>1&0x3F, b)
 			}
-			continue
-		}
-		for _, b := range p.W[1:] {
-			s.writeReg(p.W[0]>>1&0x3F, b)
+			s.now = s.now.Add(8 * time.Second / time.Duration(cmp.Or(s.Hertz, 4_000_000)))
 		}
 	}
 	return nil
 }
 
 func (s *MFRC522) readReg(n byte) byte {
+	if s.answer != nil && !s.now.Before(s.heard) {
+		s.answer()
+		s.answer = nil
+	}
 	switch n {
+	case 0x08: // what the modem does
+		switch {
+		case s.reg[0x01] != 0x0C:
+			return 0
+		case s.now.Before(s.sent):
+			return 3
+		case s.answer == nil, s.now.Before(s.begins):
+			return 5
+		}
+		return 6
 	case 0x09:
 		if len(s.fifo) == 0 {
 			return 0
@@ -123,13 +162,10 @@ func (s *MFRC522) writeReg(n, b byte) {
 	switch n {
 	case 0x01:
 		if b == 0x0F {
-			s.reg = [64]byte{0x14: 0x80}
-			s.fifo = nil
-			for _, c := range s.cards { // the field is off
-				c.Unpower()
-			}
+			s.Reset()
 			return
 		}
+		s.answer = nil // what was going on ends
 	case 0x04:
 		if b&0x80 == 0 { // marked bits are cleared
 			s.reg[n] &^= b
@@ -162,12 +198,13 @@ func (s *MFRC522) transceive() {
 		s.Lay(cards...)
 	}
 	sent := slices.Clone(s.fifo)
-	s.fifo = nil
+	s.fifo, s.answer = nil, nil
 	s.Sent = append(s.Sent, sent)
 	bits := 8 * len(sent)
 	if last := int(s.reg[0x0D] & 7); last > 0 {
 		bits += last - 8
 	}
+	s.sent = s.now.Add(time.Duration(bits+bits/8+2) * bit)
 	var answers [][]byte
 	for _, c := range s.cards {
 		if a := c.hear(sent, bits); a != nil {
@@ -178,6 +215,13 @@ func (s *MFRC522) transceive() {
 		s.reg[0x04] |= 0x01 // the timer, sooner or later
 		return
 	}
+	s.begins = s.sent.Add(pause)
+	s.heard = s.begins.Add(time.Duration(len(answers[0])*9/8+2) * bit)
+	s.answer = func() { s.receive(answers) }
+}
+
+// receive puts the cards' answers into the registers.
+func (s *MFRC522) receive(answers [][]byte) {
 	align := int(s.reg[0x0D] >> 4 & 7)
 	air, coll := answers[0], 0
 	for _, a := range answers[1:] {

@@ -16,6 +16,7 @@ const (
 	regCommand    = 0x01
 	regComIrq     = 0x04
 	regError      = 0x06
+	regStatus2    = 0x08
 	regFIFOData   = 0x09
 	regFIFOLevel  = 0x0A
 	regControl    = 0x0C
@@ -51,6 +52,12 @@ const (
 	errorIrq  = 0x02 // ComIrq: see Error
 	antenna   = 0x03 // TxControl
 
+	modem         = 0x07 // Status2: what the modem does
+	modemTxWait   = 2
+	modemSends    = 3
+	modemRxWait   = 4
+	modemReceives = 6
+
 	errOverflow  = 0x10 // Error
 	errCollision = 0x08
 	errParity    = 0x02
@@ -69,18 +76,22 @@ type chip struct {
 	version byte
 
 	packets []spi.Packet
-	out, in [256]byte
+	out, in [64 + airBytes]byte
 	used    int // of out and in
+
+	quiet bool // the last exchange was a call that nobody answered
 }
 
-// op is one access to a register: data to write, or nothing to read a byte.
+// op is one access to a register: data to write, or nothing to read a byte, or as many
+// as times.
 type op struct {
-	reg  byte
-	data []byte
+	reg   byte
+	data  []byte
+	times int
 }
 
-func write(reg byte, data ...byte) op { return op{reg, data} }
-func read(reg byte) op                { return op{reg, nil} }
+func write(reg byte, data ...byte) op { return op{reg: reg, data: data} }
+func read(reg byte) op                { return op{reg: reg, times: 1} }
 
 // do makes the accesses in their order, in one call of the kernel, and returns what
 // was read, one after another; it is good until the next do. Reads that follow each
@@ -88,29 +99,31 @@ func read(reg byte) op                { return op{reg, nil} }
 func (c *chip) do(ops ...op) ([]byte, error) {
 	c.packets, c.used = c.packets[:0], 0
 	for i := 0; i < len(ops); {
-		n := 1
-		if ops[i].data == nil {
-			for i+n < len(ops) && ops[i+n].data == nil {
-				n++
-			}
+		next, size := i+1, 1+len(ops[i].data)+ops[i].times
+		for ops[i].data == nil && next < len(ops) && ops[next].data == nil {
+			size += ops[next].times
+			next++
 		}
-		size := 1 + max(n, len(ops[i].data))
 		if c.used+size > len(c.out) {
 			return nil, errors.New("too much for one transfer")
 		}
 		w := c.out[c.used : c.used+size]
 		if ops[i].data == nil {
-			for k, o := range ops[i : i+n] {
-				w[k] = o.reg<<1&0x7E | 0x80
+			k := 0
+			for _, o := range ops[i:next] {
+				for range o.times {
+					w[k] = o.reg<<1&0x7E | 0x80
+					k++
+				}
 			}
-			w[n] = 0
+			w[k] = 0
 		} else {
 			w[0] = ops[i].reg << 1 & 0x7E
 			copy(w[1:], ops[i].data)
 		}
 		c.packets = append(c.packets, spi.Packet{W: w, R: c.in[c.used : c.used+size]})
 		c.used += size
-		i += n
+		i = next
 	}
 	if err := c.conn.TxPackets(c.packets); err != nil {
 		return nil, err
@@ -172,63 +185,96 @@ func (c *chip) stop() { c.do(write(regCommand, cmdSoftReset)) }
 const (
 	pollEvery = time.Millisecond
 	guard     = 36 * time.Millisecond // the chip's own timer ends an exchange after 25
+
+	// A call and its answer take 0.37 ms in the field: 9 bits of 9.44 µs there, 91 µs,
+	// 20 bits back. So many bytes on the bus take 0.5 ms at 4 MHz. Where the bus is
+	// faster than it was asked to be, the chip says that it is still at it.
+	airBytes = 250
 )
 
-// exchange is air. The chip is asked after a moment, then every millisecond.
+// exchange is air. The chip is asked after a moment, then every millisecond. But what
+// becomes of a call, which most of the time nobody answers, is asked in the same
+// message, behind a register that is read over and over for as long as an answer takes.
+// While nobody answers, the chip's store is empty and it keeps its command: then that
+// message is four accesses.
 func (c *chip) exchange(ctx context.Context, send []byte, lastBits, align int, wait time.Duration) (reply, error) {
-	framing := byte(align<<4 | lastBits)
-	_, err := c.do(
-		write(regCommand, cmdIdle), write(regComIrq, clearIrq), write(regFIFOLevel, flushFIFO),
-		write(regFIFOData, send...), write(regBitFraming, framing),
-		write(regCommand, cmdTransceive), write(regBitFraming, framing|startSend),
-	)
-	if err != nil {
-		return reply{}, err
+	framing, call := byte(align<<4|lastBits), wait == requestWait
+	ops := make([]op, 0, 8+len(outcome))
+	if !call || !c.quiet {
+		ops = append(ops, write(regCommand, cmdIdle), write(regComIrq, clearIrq), write(regFIFOLevel, flushFIFO), write(regBitFraming, framing))
 	}
-	pause := pollEvery
-	if wait == requestWait {
-		pause = requestWait // most of the time nobody is there: look once
+	ops = append(ops, write(regFIFOData, send...), write(regCommand, cmdTransceive), write(regBitFraming, framing|startSend))
+	if call {
+		ops = append(append(ops, op{reg: regVersion, times: airBytes}), outcome...)
 	}
-	for began := time.Now(); ; {
-		time.Sleep(pause)
-		pause = pollEvery
-		got, err := c.do(read(regComIrq), read(regError), read(regFIFOLevel), read(regControl), read(regColl), read(regVersion))
+	c.quiet = false
+	began := time.Now()
+	got, err := c.do(ops...)
+	for asked := call; ; asked = true {
 		if err != nil {
 			return reply{}, err
 		}
-		irq, fault, level, control, coll := got[0], got[1], int(got[2]), got[3], got[4]
-		if got[5] != c.version {
-			return reply{}, fmt.Errorf("the chip is gone (version %02X, was %02X)", got[5], c.version)
-		}
-		if irq&(rxIrq|idleIrq|errorIrq) == 0 {
-			if time.Since(began) < min(wait, guard) {
-				continue
+		if asked {
+			got = got[len(got)-len(outcome):]
+			irq, does := got[0], got[5]&modem
+			if err := c.there(got[6], got[7]); err != nil {
+				return reply{}, err
 			}
-			return reply{}, nil
-		}
-		switch {
-		case level > fifoSize:
-			return reply{}, fmt.Errorf("the chip is gone (%d bytes in a store of %d)", level, fifoSize)
-		case fault&errCollision != 0 && coll&collUnknown != 0:
-			return reply{}, &faultError{device.FaultFormat}
-		case fault&errCollision == 0 && fault&(errParity|errProtocol) != 0:
-			return reply{}, &faultError{device.FaultChecksum}
-		case fault&errOverflow != 0, level > 18: // the longest answer that is asked for has 5 bytes
-			return reply{}, &faultError{device.FaultLength}
-		case level == 0:
-			return reply{}, nil
-		}
-		r := reply{bits: int(control & 7)}
-		if fault&errCollision != 0 {
-			if r.coll = int(coll & 0x1F); r.coll == 0 {
-				r.coll = 32
+			if irq&(rxIrq|idleIrq|errorIrq) != 0 {
+				return c.take(got[1], got[2], got[3], got[4])
+			}
+			busy := does == modemTxWait || does == modemSends || does == modemRxWait || does == modemReceives
+			if call && !busy || time.Since(began) >= min(wait, guard) {
+				c.quiet = call && !busy && got[2] == 0
+				return reply{}, nil
 			}
 		}
-		ops := make([]op, level)
-		for i := range ops {
-			ops[i] = read(regFIFOData)
-		}
-		r.data, err = c.do(ops...)
-		return r, err
+		time.Sleep(pollEvery)
+		got, err = c.do(outcome...)
 	}
+}
+
+// outcome is what tells of an exchange.
+var outcome = []op{read(regComIrq), read(regError), read(regFIFOLevel), read(regControl), read(regColl), read(regStatus2), read(regTxControl), read(regVersion)}
+
+// there tells a chip that is gone, or has been without power for a moment and knows
+// nothing any more.
+func (c *chip) there(txControl, version byte) error {
+	switch {
+	case version != c.version:
+		return fmt.Errorf("the chip is gone (version %02X, was %02X)", version, c.version)
+	case txControl&antenna != antenna:
+		return fmt.Errorf("the chip has lost its settings (field %02X): check its 3.3 V", txControl)
+	}
+	return nil
+}
+
+// take takes the answer that has come.
+func (c *chip) take(fault, size, control, coll byte) (reply, error) {
+	level := int(size)
+	switch {
+	case level > fifoSize:
+		return reply{}, fmt.Errorf("the chip is gone (%d bytes in a store of %d)", level, fifoSize)
+	case fault&errCollision != 0 && coll&collUnknown != 0:
+		return reply{}, &faultError{device.FaultFormat}
+	case fault&errCollision == 0 && fault&(errParity|errProtocol) != 0:
+		return reply{}, &faultError{device.FaultChecksum}
+	case fault&errOverflow != 0, level > 18: // the longest answer that is asked for has 5 bytes
+		return reply{}, &faultError{device.FaultLength}
+	case level == 0:
+		return reply{}, nil
+	}
+	r := reply{bits: int(control & 7)}
+	if fault&errCollision != 0 {
+		if r.coll = int(coll & 0x1F); r.coll == 0 {
+			r.coll = 32
+		}
+	}
+	ops := make([]op, level)
+	for i := range ops {
+		ops[i] = read(regFIFOData)
+	}
+	var err error
+	r.data, err = c.do(ops...)
+	return r, err
 }
