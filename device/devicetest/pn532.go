@@ -2,10 +2,13 @@ package devicetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/bits"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"periph.io/x/conn/v3"
@@ -78,19 +81,25 @@ func (s *PN532) Hold(card *Tag) { s.Do(func(s *PN532) { s.hand.queue = append(s.
 // Reset is a moment without power, in Do.
 func (s *PN532) Reset() { s.awake, s.said, s.listing = false, nil, 0 }
 
-// WaitIRQ returns when the line IRQ is low, or when the time is over.
-func (s *PN532) WaitIRQ(d time.Duration) {
-	s.mu.Lock()
-	waiting := len(s.said) > 0
-	s.mu.Unlock()
-	if waiting {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-s.wires:
-	case <-t.C:
+// WaitIRQ returns when the line IRQ is low, when the time is over, or when ctx is done,
+// and reports whether it is low.
+func (s *PN532) WaitIRQ(ctx context.Context, d time.Duration) bool {
+	for end := time.NewTimer(d); ; {
+		s.mu.Lock()
+		low := len(s.said) > 0 && !s.Gone && !s.Hung
+		s.mu.Unlock()
+		if low {
+			end.Stop()
+			return true
+		}
+		select {
+		case <-s.wires:
+		case <-end.C:
+			return false
+		case <-ctx.Done():
+			end.Stop()
+			return false
+		}
 	}
 }
 
@@ -232,7 +241,8 @@ func (s *PN532) next() ([]byte, error) {
 // PN532UART is the chip on a serial port that is no file.
 type PN532UART struct {
 	*PN532
-	out []byte
+	out     []byte
+	stopped atomic.Bool
 }
 
 // UART wires it so.
@@ -268,7 +278,10 @@ func (u *PN532UART) ReadFor(b []byte, wait time.Duration) (int, error) {
 			u.out = u.out[n:]
 			return n, nil
 		}
-		if !time.Now().Before(deadline) {
+		switch {
+		case u.stopped.Load():
+			return 0, os.ErrClosed
+		case !time.Now().Before(deadline):
 			return 0, nil
 		}
 		t := time.NewTimer(min(time.Until(deadline), 20*time.Millisecond))
@@ -278,6 +291,12 @@ func (u *PN532UART) ReadFor(b []byte, wait time.Duration) (int, error) {
 		}
 		t.Stop()
 	}
+}
+
+// Interrupt ends a ReadFor, and every later one.
+func (u *PN532UART) Interrupt() {
+	u.stopped.Store(true)
+	u.poke()
 }
 
 // Close leaves it as it is.

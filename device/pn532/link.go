@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	slice     = 500 * time.Millisecond // the longest wait of a piece: stopping takes no longer
+	slice     = 500 * time.Millisecond // the longest wait for a line that has announced nothing yet
 	byteGap   = 50 * time.Millisecond  // silence that ends a piece of a frame; at 115200 baud a whole one takes 3 ms
 	mostReply = 112                    // bytes of the longest frame that is asked for: two cards with ATS
 )
@@ -37,6 +37,7 @@ func (h *hsu) send(frame []byte) error {
 }
 
 func (h *hsu) receive(ctx context.Context, wait time.Duration) (frame, error) {
+	defer context.AfterFunc(ctx, h.port.Interrupt)()
 	deadline := time.Now().Add(wait)
 	for tried := false; ctx.Err() == nil; tried = true {
 		for len(h.got) > 0 {
@@ -57,7 +58,10 @@ func (h *hsu) receive(ctx context.Context, wait time.Duration) (frame, error) {
 		if inside {
 			left = max(left, byteGap) // let a frame end that has begun
 		}
-		n, err := h.port.ReadFor(h.buf[:], min(left, slice))
+		n, err := h.port.ReadFor(h.buf[:], left)
+		if ctx.Err() != nil {
+			break
+		}
 		if err != nil {
 			return frame{}, err
 		}
@@ -82,8 +86,9 @@ type wire interface {
 
 // interrupt is the chip's line IRQ, which is low while it has something to say.
 type interrupt interface {
-	// wait returns when the line has fallen, and after d at the latest.
-	wait(d time.Duration)
+	// wait returns when the line is low, after d at the latest and soon after ctx is
+	// done, and reports whether it is.
+	wait(ctx context.Context, d time.Duration) (low bool)
 	close() error
 }
 
@@ -91,6 +96,7 @@ type interrupt interface {
 type polled struct {
 	wire wire
 	irq  interrupt // nil: none
+	told bool      // the last frame was announced by irq, so the next one will be
 	dec  decoder
 	buf  [mostReply]byte
 }
@@ -116,35 +122,49 @@ func (p *polled) wake(ctx context.Context) (err error) {
 
 func (p *polled) send(frame []byte) error { return p.wire.write(frame) }
 
+// receive asks the chip from time to time or, with IRQ, when the line says so and at the
+// end of the wait. A line that has not announced the last frame may hang on another pin,
+// so until one was announced the chip is asked in between.
 func (p *polled) receive(ctx context.Context, wait time.Duration) (frame, error) {
 	began := time.Now()
-	deadline := began.Add(wait)
 	stuck := false // the line said so, and the chip did not: it is wired to something else
-	for ctx.Err() == nil {
+	for {
+		low, now := false, time.Now()
+		if left := wait - now.Sub(began); p.irq != nil && !stuck && left > 0 {
+			switch {
+			case p.told:
+			case now.Sub(began) < longAfter:
+				left = min(left, quickPoll)
+			default:
+				left = min(left, slice)
+			}
+			low = p.irq.wait(ctx, left)
+			stuck = time.Since(now) < min(left, quickPoll) // if the chip has nothing
+		}
+		if ctx.Err() != nil {
+			return frame{}, nil
+		}
 		ok, err := p.wire.ready()
 		if err != nil {
 			return frame{}, err
 		}
 		if ok {
+			p.told = low
 			return p.readFrame()
 		}
-		now := time.Now()
-		left := deadline.Sub(now)
-		if left <= 0 {
-			break
-		}
+		past := time.Since(began)
+		left := wait - past
 		switch {
-		case now.Sub(began) < longAfter:
-			device.Sleep(ctx, min(left, quickPoll))
+		case left <= 0:
+			return frame{}, nil
 		case p.irq != nil && !stuck:
-			p.irq.wait(min(left, slice))
-			stuck = time.Since(now) < quickPoll
+		case past < longAfter:
+			device.Sleep(ctx, min(left, quickPoll))
 		default:
 			stuck = false
 			device.Sleep(ctx, min(left, slowPoll))
 		}
 	}
-	return frame{}, nil
 }
 
 func (p *polled) readFrame() (frame, error) {

@@ -64,9 +64,11 @@ import (
 var Links = []string{"hsu", "i2c", "spi"}
 
 // Serial is a serial port that is spoken to. ReadFor waits for about wait at most;
-// nothing and no error is silence, an error means that the device is gone.
+// nothing and no error is silence, an error means that the device is gone. Interrupt
+// ends it, and every later one, from another goroutine.
 type Serial interface {
 	ReadFor(b []byte, wait time.Duration) (int, error)
+	Interrupt()
 	Write(b []byte) (int, error)
 	Close() error
 }

@@ -1,6 +1,7 @@
 package pn532
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,18 +105,27 @@ func irqOf(name string) (*irqLine, error) {
 	return &irqLine{file: os.NewFile(uintptr(fd), "irq")}, nil
 }
 
-// wait is a hint: whether there is something the chip is asked.
-func (l *irqLine) wait(d time.Duration) {
+// wait looks at the level: edges only wake it, and old ones may be among them.
+func (l *irqLine) wait(ctx context.Context, d time.Duration) bool {
+	if l.file.SetReadDeadline(time.Now().Add(d)) != nil {
+		return false
+	}
+	defer context.AfterFunc(ctx, func() { l.file.SetReadDeadline(time.Unix(1, 0)) })()
 	conn, err := l.file.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
-	v := uapi.LineValues{Mask: 1}
-	if cerr := conn.Control(func(fd uintptr) { err = uapi.GetLineValuesV2(fd, &v) }); cerr != nil || err != nil || v.Bits == 0 {
-		return
-	}
-	if l.file.SetReadDeadline(time.Now().Add(max(d, time.Millisecond))) == nil {
-		_, _ = l.file.Read(l.buf[:]) // an edge, an old one, or the deadline
+	for {
+		v := uapi.LineValues{Mask: 1}
+		if cerr := conn.Control(func(fd uintptr) { err = uapi.GetLineValuesV2(fd, &v) }); cerr != nil || err != nil {
+			return false
+		}
+		if v.Bits == 0 {
+			return true
+		}
+		if _, err := l.file.Read(l.buf[:]); err != nil { // the deadline, or ctx is done
+			return false
+		}
 	}
 }
 

@@ -231,22 +231,19 @@ func TestTheChipLooksForCardsAndNobodyElseWakesUp(t *testing.T) {
 			t.Errorf("asked %d times in ten minutes, for ever: %v", lists, s.Forever)
 		}
 	})
+	// With IRQ: of each command the line tells, and what is asked is whether the chip is
+	// still there. Between two of those nothing happens at all.
 	synctest.Test(t, func(t *testing.T) {
 		s := devicetest.NewPN532()
-		waits := 0
-		r := onEachLink(s)["i2c+irq"]
-		r.open = func() (link, error) {
-			return &polled{wire: &i2cWire{bus: s.I2C()}, irq: simIRQ{s, &waits}}, nil
+		line, waits := &asked{PN532SPI: s.SPI()}, 0
+		r := onEachLink(s)["spi"]
+		r.open = func() (link, error) { return line.with(simIRQ{s, &waits}), nil }
+		devicetest.Play(t, r, s, 10*time.Minute)
+		if line.times > 300*6+20 || waits > 300*3+20 {
+			t.Errorf("asked %d times and waited %d times in ten minutes", line.times, waits)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-		defer cancel()
-		out := make(chan device.Event, 8)
-		r.Run(ctx, out)
-		if waits > 2000 {
-			t.Errorf("%d waits in ten minutes", waits)
-		}
-		if len(s.Commands) < 3 || s.Commands[0] != "14" {
-			t.Errorf("commands %.10v", s.Commands)
+		if len(s.Commands) < 290 || s.Commands[0] != "14" {
+			t.Errorf("%d commands, %.10v", len(s.Commands), s.Commands)
 		}
 	})
 }
@@ -254,8 +251,8 @@ func TestTheChipLooksForCardsAndNobodyElseWakesUp(t *testing.T) {
 // stuck is a line IRQ that is always low: it hangs on the wrong pin, or on ground.
 type stuck struct{}
 
-func (stuck) wait(time.Duration) {}
-func (stuck) close() error       { return nil }
+func (stuck) wait(context.Context, time.Duration) bool { return true }
+func (stuck) close() error                             { return nil }
 
 // asked counts how often a chip is asked.
 type asked struct {
@@ -268,13 +265,50 @@ func (a *asked) Tx(w, r []byte) error {
 	return a.PN532SPI.Tx(w, r)
 }
 
+// with wires it so.
+func (a *asked) with(irq interrupt) *polled {
+	return &polled{wire: &spiWire{conn: a, closer: func() error { return nil }}, irq: irq}
+}
+
+// loose is a line IRQ that says nothing any more from some moment on.
+type loose struct {
+	simIRQ
+	from time.Time
+}
+
+func (l loose) wait(ctx context.Context, d time.Duration) bool {
+	if time.Now().Before(l.from) {
+		return l.simIRQ.wait(ctx, d)
+	}
+	device.Sleep(ctx, d)
+	return false
+}
+
+func TestALineThatSaysNothingLosesNoTap(t *testing.T) {
+	for name, after := range map[string]time.Duration{"from the start": 0, "after a while": 5*time.Second + 300*time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := devicetest.NewPN532()
+				line := &asked{PN532SPI: s.SPI()}
+				r := onEachLink(s)["spi"]
+				irq := loose{simIRQ{s, new(int)}, time.Now().Add(after)}
+				r.open = func() (link, error) { return line.with(irq), nil }
+				want(t, devicetest.Play(t, r, s, time.Minute, at(5500, cards(cardA)), at(8000, cards()), at(30_000, cards(cardB)), at(30_700, cards())), "up", a, b)
+				if line.times > 60*10 {
+					t.Errorf("asked %d times in a minute", line.times)
+				}
+			})
+		})
+	}
+}
+
 func TestALineThatIsStuckTakesNoProcessorAndLosesNoTap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := devicetest.NewPN532()
 		line := &asked{PN532SPI: s.SPI()}
 		r := onEachLink(s)["spi"]
 		r.open = func() (link, error) {
-			return &polled{wire: &spiWire{conn: line, closer: func() error { return nil }}, irq: stuck{}}, nil
+			return line.with(stuck{}), nil
 		}
 		want(t, devicetest.Play(t, r, s, time.Minute, at(30_000, cards(cardA))), "up", a)
 		if line.times > 60*60 {

@@ -1,6 +1,7 @@
 package pn532
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -18,9 +19,9 @@ type simIRQ struct {
 	waits *int
 }
 
-func (l simIRQ) wait(d time.Duration) {
+func (l simIRQ) wait(ctx context.Context, d time.Duration) bool {
 	*l.waits++
-	l.WaitIRQ(d)
+	return l.WaitIRQ(ctx, d)
 }
 
 func (l simIRQ) close() error { return nil }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/tarm/serial"
@@ -15,17 +17,21 @@ import (
 // port is the only door to tarm/serial. Beside the library's own handle it holds
 // a second one on the same device, which the library does not give out: for the
 // lock, for exclusive use, and to wait with a timeout that can be changed (the
-// library's own is fixed when it opens, in steps of 0.1 s).
+// library's own is fixed when it opens, in steps of 0.1 s), and without a thread that
+// waits.
 type port struct {
-	guard   int // file descriptor
+	guard   int      // file descriptor
+	wait    *os.File // the same; it closes it
 	tty     *serial.Port
 	timeout time.Duration
 	excl    bool
+	stopped atomic.Bool // Interrupt was called
 }
 
 var (
 	_ io.ReadCloser = (*port)(nil)
 	_ timeouter     = (*port)(nil)
+	_ interrupter   = (*port)(nil)
 )
 
 // openPort opens path for this program alone and discards what had come before.
@@ -41,7 +47,7 @@ func openPort(path string, baud int) (*port, error) {
 	if err != nil {
 		return nil, hint(&fs.PathError{Op: "open", Path: real, Err: err})
 	}
-	p := &port{guard: fd, timeout: readTimeout}
+	p := &port{guard: fd, wait: os.NewFile(uintptr(fd), real), timeout: readTimeout}
 	if err := p.take(real, baud); err != nil {
 		p.Close()
 		return nil, hint(err)
@@ -115,21 +121,50 @@ func (p *port) SetReadTimeout(d time.Duration) error {
 // Read waits for the first byte until the timeout and returns io.EOF then. After
 // the device is gone it returns an error or io.EOF at once.
 func (p *port) Read(b []byte) (int, error) {
-	deadline := time.Now().Add(p.timeout)
-	for {
-		wait := max(time.Until(deadline), 0)
-		fds := []unix.PollFd{{Fd: int32(p.guard), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int((wait+time.Millisecond-1)/time.Millisecond))
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return 0, fmt.Errorf("poll: %w", err)
-		case n == 0:
-			return 0, io.EOF
-		}
-		return p.tty.Read(b)
+	if err := p.wait.SetReadDeadline(time.Now().Add(p.timeout)); err != nil {
+		return 0, err
 	}
+	if p.stopped.Load() { // Interrupt comes after this, or its deadline after ours
+		return 0, os.ErrClosed
+	}
+	conn, err := p.wait.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	some := false // there is something to read, if only the end
+	look := func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, perr := unix.Poll(fds, 0)
+			if errors.Is(perr, unix.EINTR) {
+				continue
+			}
+			if some = n > 0; perr != nil {
+				err = fmt.Errorf("poll: %w", perr)
+			}
+			return some || err != nil
+		}
+	}
+	werr := conn.Read(look)
+	if p.stopped.Load() {
+		return 0, os.ErrClosed
+	}
+	if errors.Is(werr, os.ErrDeadlineExceeded) {
+		werr = conn.Control(func(fd uintptr) { look(fd) }) // the deadline wins against bytes that are there
+	}
+	switch err = errors.Join(werr, err); {
+	case err != nil:
+		return 0, err
+	case !some:
+		return 0, io.EOF
+	}
+	return p.tty.Read(b)
+}
+
+// Interrupt ends a Read, and every later one, with an error.
+func (p *port) Interrupt() {
+	p.stopped.Store(true)
+	_ = p.wait.SetReadDeadline(time.Unix(1, 0)) // it fails on one that is closed
 }
 
 // Write sends b whole.
@@ -157,6 +192,10 @@ func Open(path string, baud int) (*Line, error) {
 // it again, by its name.
 func (l *Line) ReadFor(b []byte, wait time.Duration) (int, error) { return l.read(b, wait) }
 
+// Interrupt ends a ReadFor, and every later one, with an error. It is called by another
+// goroutine.
+func (l *Line) Interrupt() { l.port.Interrupt() }
+
 // Write sends b whole. An error means that the device is gone.
 func (l *Line) Write(b []byte) (int, error) {
 	n, err := l.port.Write(b)
@@ -180,5 +219,5 @@ func (p *port) Close() error {
 	if p.tty != nil {
 		err = p.tty.Close()
 	}
-	return errors.Join(err, unix.Close(p.guard))
+	return errors.Join(err, p.wait.Close())
 }

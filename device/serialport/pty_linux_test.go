@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +66,56 @@ func subject(t *testing.T, open func(path string) (io.ReadCloser, error)) device
 
 func TestSerialReaderKeepsTheReadersContract(t *testing.T) {
 	devicetest.TestReader(t, func(t *testing.T) devicetest.Subject { return subject(t, nil) })
+}
+
+// countedPort counts how often a port is read.
+type countedPort struct {
+	*port
+	reads atomic.Int64
+}
+
+func (c *countedPort) Read(b []byte) (int, error) {
+	c.reads.Add(1)
+	return c.port.Read(b)
+}
+
+func TestAnIdlePortWakesNobodyAndStillStopsAtOnce(t *testing.T) {
+	master, path := devicetest.NewPTY(t)
+	c := &countedPort{}
+	r, err := New(Config{Name: "front", Dialect: "rdm6300", Open: func() (_ io.ReadCloser, err error) {
+		c.port, err = openPort(path, 9600)
+		return c, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan device.Event)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, out) }()
+	if ev := <-out; ev.What != device.Up {
+		t.Fatalf("%+v", ev)
+	}
+	before := c.reads.Load()
+	time.Sleep(3 * readTimeout)
+	if n := c.reads.Load() - before; n > 1 {
+		t.Errorf("%d reads in %v of silence", n, 3*readTimeout)
+	}
+	if err := write(master, rdm); err != nil {
+		t.Fatal(err)
+	}
+	if ev := <-out; ev.Value != "06001259E3" {
+		t.Errorf("%+v", ev)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(idleTimeout / 2):
+		t.Error("it does not stop")
+	}
 }
 
 // The same suite over another serial library: what passes here and fails above is

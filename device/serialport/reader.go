@@ -15,6 +15,7 @@ import (
 
 const (
 	readTimeout  = 500 * time.Millisecond // of an idle read; also what stopping may take
+	idleTimeout  = time.Minute            // of an idle read that can be interrupted
 	byteGap      = 50 * time.Millisecond  // silence that ends a partial frame; a whole one takes about 15 ms
 	settle       = 200 * time.Millisecond // what comes this soon after opening is discarded
 	presentation = 800 * time.Millisecond // silence after which an equal frame is another tap
@@ -37,7 +38,8 @@ type Config struct {
 	// Open replaces opening Port: a test's line, or another library's port. Its
 	// Read must return within about half a second, with io.EOF when nothing came.
 	// If it also has SetReadTimeout(time.Duration) error, that is used to notice
-	// silence inside a frame as soon as it is 50 ms long.
+	// silence inside a frame as soon as it is 50 ms long. If it has Interrupt() too,
+	// which ends a Read and every later one, an idle Read is given a minute.
 	Open func() (io.ReadCloser, error)
 
 	Logger *slog.Logger // nil logs nothing
@@ -123,12 +125,17 @@ func (r *Reader) session(ctx context.Context, out chan<- device.Event) (up bool,
 
 	l := line{src: src, timeout: readTimeout}
 	l.timed, _ = src.(timeouter)
+	idle := readTimeout
+	if i, ok := src.(interrupter); ok && l.timed != nil {
+		idle = idleTimeout
+		defer context.AfterFunc(ctx, i.Interrupt)()
+	}
 	opened := time.Now()
 	r.dec.reset(opened)
 	r.value = r.value[:0]
 	var buf [frameBuffer]byte
 	for ctx.Err() == nil {
-		want := readTimeout
+		want := idle
 		switch {
 		case !up:
 			want = max(settle-time.Since(opened), time.Millisecond)
@@ -170,6 +177,11 @@ func (r *Reader) session(ctx context.Context, out chan<- device.Event) (up bool,
 // timeouter is what a port may have besides Read and Close.
 type timeouter interface {
 	SetReadTimeout(time.Duration) error
+}
+
+// interrupter is what a port may have besides those.
+type interrupter interface {
+	Interrupt()
 }
 
 // line tells silence from a device that is gone.

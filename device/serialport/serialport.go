@@ -49,8 +49,10 @@
 // be a serial device, and is taken for this program alone. What arrives in the
 // first 200 ms is discarded: it may be half a frame. If the device goes away, or
 // was never there, the reader is down, says so once, and opens it again with
-// waits of 0.2 to 1 s, for ever. One goroutine owns the port and the parser; a
-// read takes half a second at most, so that Run ends within 0.6 s of its context.
+// waits of 0.2 to 1 s, for ever. One goroutine owns the port and the parser. A read of
+// a port waits for a byte, for the device to go, or for the end of the context, and
+// nothing wakes up in between; one that cannot be interrupted takes half a second at
+// most, so that Run ends within 0.6 s of its context.
 //
 // The serial library underneath (tarm/serial) cannot tell silence from a device
 // that is gone: both are an end of file. So an end of file counts as silence only
