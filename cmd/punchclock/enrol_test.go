@@ -172,9 +172,9 @@ func newCounter(t *testing.T) *counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []roster.Row
+	var rows []*roster.Row
 	for n := range 3 {
-		rows = append(rows, roster.Row{Employee: punch.Employee{Number: fmt.Sprint(n + 1), Name: "員工", Badges: []punch.Badge{punch.Badge(fmt.Sprintf("em:%010d", n+1))}, Active: true}})
+		rows = append(rows, &roster.Row{Employee: punch.Employee{Number: fmt.Sprint(n + 1), Name: "員工", Badges: []punch.Badge{punch.Badge(fmt.Sprintf("em:%010d", n+1))}, Active: true}})
 	}
 	if _, err := r.Replace(rows); err != nil {
 		t.Fatal(err)

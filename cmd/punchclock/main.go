@@ -58,6 +58,14 @@ const (
 	gcStart = 400
 )
 
+// collectLate has memory collected as at the start until done is called: for work that
+// takes much memory for a short time, while somebody may be at the door. A collection
+// takes the processor for several milliseconds, also from the tap that comes in them.
+func collectLate() (done func()) {
+	debug.SetGCPercent(gcStart)
+	return func() { debug.SetGCPercent(gcRun) }
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

@@ -217,7 +217,7 @@ func TestParkedPunchesAreOfferedAgainWhenTheRosterChanges(t *testing.T) {
 		b.enter()
 		time.Sleep(time.Hour)
 		b.wantStates("before", map[uint64]punch.DeliveryState{stranger.Seq: punch.Parked, badge.Seq: punch.Parked, timeless.Seq: punch.Parked})
-		if _, err := b.c.roster.Replace([]roster.Row{{Employee: punch.Employee{Number: "000099", Name: "新人", Badges: []punch.Badge{"em:0B0B0B0B0B"}, Active: true}}}); err != nil {
+		if _, err := b.c.roster.Replace([]*roster.Row{{Employee: punch.Employee{Number: "000099", Name: "新人", Badges: []punch.Badge{"em:0B0B0B0B0B"}, Active: true}}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -123,9 +123,9 @@ func TestDayOfOutageWithARestartInTheMiddleLosesAndDoublesNothing(t *testing.T) 
 			}
 			defer c.roster.Close()
 			people.set(c.roster)
-			var rows []roster.Row
+			var rows []*roster.Row
 			for _, p := range crowd {
-				rows = append(rows, roster.Row{Employee: punch.Employee{Number: p.number, Name: p.name, Badges: []punch.Badge{punch.Badge(p.badge())}, Active: true}})
+				rows = append(rows, &roster.Row{Employee: punch.Employee{Number: p.number, Name: p.name, Badges: []punch.Badge{punch.Badge(p.badge())}, Active: true}})
 			}
 			if _, err := c.roster.Replace(rows); err != nil {
 				t.Fatal(err)

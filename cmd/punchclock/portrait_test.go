@@ -151,7 +151,7 @@ func (g *gallery) calls(path string) (n int) {
 }
 
 // replace imports a roster.
-func (g *gallery) replace(rows ...roster.Row) {
+func (g *gallery) replace(rows ...*roster.Row) {
 	g.t.Helper()
 	if _, err := g.h.roster.Replace(rows); err != nil {
 		g.t.Fatal(err)
@@ -159,8 +159,8 @@ func (g *gallery) replace(rows ...roster.Row) {
 	g.sweep()
 }
 
-func row(number, name string, from time.Time) roster.Row {
-	return roster.Row{Employee: punch.Employee{Number: number, Name: name, Active: true, From: from}}
+func row(number, name string, from time.Time) *roster.Row {
+	return &roster.Row{Employee: punch.Employee{Number: number, Name: name, Active: true, From: from}}
 }
 
 var newcomers = []sandbox.Resume{
@@ -207,7 +207,7 @@ func TestAPortraitComesWithTheCandidateAndGoesWithThePerson(t *testing.T) {
 		}
 		// The number is another person's: before anything has looked, and afterwards.
 		time.Sleep(time.Minute)
-		if _, err := g.h.roster.Replace([]roster.Row{row("000777", "林後來", time.Time{})}); err != nil {
+		if _, err := g.h.roster.Replace([]*roster.Row{row("000777", "林後來", time.Time{})}); err != nil {
 			t.Fatal(err)
 		}
 		if g.h.portraitFor("000777") != nil {

@@ -55,10 +55,11 @@ const rosterMost = 32 << 20 // bytes of an imported file
 // serveImport replaces the roster by the CSV file in the request, or not at all; with
 // dry=1 it only says what that would change.
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
+	defer collectLate()()
 	q := r.URL.Query()
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rosterMost+1))
 	sum := sha256.Sum256(data)
-	var rows []roster.Row
+	var rows []*roster.Row
 	if err == nil {
 		data, err = roster.Decode(q.Get("name"), cmp.Or(q.Get("encoding"), "utf-8"), data)
 	}

@@ -221,6 +221,7 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if fresh == seen.Sum {
 		return nil, nil
 	}
+	defer collectLate()()
 	name := filepath.Base(shownSource(s.cfg.Roster.Source))
 	text, err := roster.Decode(name, s.cfg.Roster.Encoding, data)
 	if err != nil {

@@ -582,10 +582,10 @@ func (w *world) start() {
 }
 
 func (w *world) hire(names ...string) {
-	var rows []roster.Row
+	var rows []*roster.Row
 	for _, n := range names {
 		p := w.staff[n]
-		rows = append(rows, roster.Row{Employee: punch.Employee{Number: p.number, Name: p.name, Badges: []punch.Badge{punch.Badge(p.badge())}, Active: true}})
+		rows = append(rows, &roster.Row{Employee: punch.Employee{Number: p.number, Name: p.name, Badges: []punch.Badge{punch.Badge(p.badge())}, Active: true}})
 	}
 	if _, err := w.house.roster.Replace(rows); err != nil {
 		w.t.Fatal(err)

@@ -82,6 +82,7 @@ func (r *Roster) exchange(s *snapshot) (err error) {
 // the file is nobody's yet, and a tap must find the processor free.
 func (s *snapshot) write(db *bolt.DB) error {
 	var rest queue.Pace
+	var seal sealer
 	for from := 0; from == 0 || from < len(s.people); from += batch {
 		err := db.Update(func(tx *bolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(peopleBucket)
@@ -91,8 +92,9 @@ func (s *snapshot) write(db *bolt.DB) error {
 			b.FillPercent = 1 // the keys come sorted
 			for i := from; i < min(from+batch, len(s.people)); i++ {
 				rest.Step(i)
-				p := &s.people[i]
-				if err := b.Put([]byte(p.Number), p.record()); err != nil {
+				p := s.people[i]
+				key := []byte(p.Number)
+				if err := b.Put(key, seal.record(key, p)); err != nil {
 					return err
 				}
 			}

@@ -98,7 +98,7 @@ func (k register) leaving(old, s *snapshot, now time.Time, never []punch.Badge, 
 	}
 	for i := range old.people {
 		rest.Step(i)
-		p := &old.people[i]
+		p := old.people[i]
 		for j, b := range p.Badges {
 			switch {
 			case slices.Contains(never, b):
@@ -321,10 +321,10 @@ func (r *Roster) CheckMaster(b punch.Badge, pin string) bool {
 }
 
 // rows are the people as an import would give them, to be changed and handed to replace.
-func (s *snapshot) rows() []Row {
-	rows := make([]Row, len(s.people))
+func (s *snapshot) rows() []*Row {
+	rows := make([]*Row, len(s.people))
 	for i, p := range s.people {
-		rows[i].Employee = p.Employee
+		rows[i] = &Row{Employee: p.Employee}
 	}
 	return rows
 }
@@ -389,7 +389,7 @@ func (r *Roster) Add(e punch.Employee, by string) error {
 			return ErrMaster
 		}
 	}
-	_, err := r.replace(append(s.rows(), Row{Employee: e}), false, func(x *snapshot, d *Diff) error {
+	_, err := r.replace(append(s.rows(), &Row{Employee: e}), false, func(x *snapshot, d *Diff) error {
 		x.noteImport(s, d, Source{By: by})
 		return nil
 	})

@@ -80,7 +80,7 @@ var (
 // errors come from r.
 //
 // So are two badges that are one card to a reader of the site; see [Cards].
-func ReadCSV(name string, r io.Reader, cards Cards, loc *time.Location) ([]Row, error) {
+func ReadCSV(name string, r io.Reader, cards Cards, loc *time.Location) ([]*Row, error) {
 	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("roster: read %s: %w", name, err)
@@ -121,7 +121,7 @@ func (p *csvFile) bad(line, col int, format string, args ...any) {
 	p.errs.Errors = append(p.errs.Errors, CSVError{p.name, max(line, 1), max(col, 1), fmt.Sprintf(format, args...)})
 }
 
-func (p *csvFile) read(data []byte) []Row {
+func (p *csvFile) read(data []byte) []*Row {
 	if bytes.IndexByte(data, '\n') < 0 { // an old Macintosh ends lines with CR
 		data = bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'})
 	}
@@ -181,10 +181,9 @@ func (p *csvFile) read(data []byte) []Row {
 	}
 	width := len(header)
 	// As many as there are lines, but for a file of many lines and few rows.
-	most := min(len(p.starts), 100_000)
-	rows := make([]Row, 0, most)
-	p.last, p.before = make(map[string]int, most), map[int]int{}
-	badges := newIndex(p.cards, most)
+	rows := make([]*Row, 0, min(len(p.starts), 100_000))
+	p.last, p.before = map[string]int{}, map[int]int{}
+	badges := newIndex(p.cards, 0) // see newSnapshot
 	for n := 0; ; n++ {
 		rest.Step(n)
 		record, err := c.Read()
@@ -195,7 +194,7 @@ func (p *csvFile) read(data []byte) []Row {
 			p.syntax(err)
 			return nil
 		}
-		if strings.TrimSpace(strings.Join(record, "")) == "" {
+		if !slices.ContainsFunc(record, func(s string) bool { return strings.TrimSpace(s) != "" }) {
 			continue // a spreadsheet's empty line
 		}
 		line, _ := c.FieldPos(0)
@@ -259,7 +258,7 @@ func (p *csvFile) header(c *csv.Reader, header []string) []int {
 }
 
 // row reads one line. What is wrong is noted, and the row not used then.
-func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index, rows []Row) Row {
+func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index, rows []*Row) *Row {
 	line, _ := c.FieldPos(0)
 	value := func(column int) string {
 		if where[column] < 0 {
@@ -276,7 +275,7 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index
 	if where[3] >= 0 {
 		kept = strings.Clone
 	}
-	row := Row{Line: line, SetPIN: where[3] >= 0, PIN: kept(value(3)), Employee: punch.Employee{
+	row := &Row{Line: line, SetPIN: where[3] >= 0, PIN: kept(value(3)), Employee: punch.Employee{
 		Number: kept(value(0)), Name: kept(norm.NFC.String(value(1))),
 		FeishuID: kept(value(4)), SigninID: kept(value(5)), Language: kept(value(6)),
 	}}
@@ -294,7 +293,7 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index
 	}
 	first, twice := 0, false
 	for i, ok := p.last[row.Number]; ok; i, ok = p.before[i] {
-		if o := &rows[i]; (o.To.IsZero() || row.From.IsZero() || row.From.Before(o.To)) && (row.To.IsZero() || o.From.IsZero() || o.From.Before(row.To)) {
+		if o := rows[i]; (o.To.IsZero() || row.From.IsZero() || row.From.Before(o.To)) && (row.To.IsZero() || o.From.IsZero() || o.From.Before(row.To)) {
 			first, twice = o.Line, true
 		}
 	}
@@ -334,14 +333,14 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index
 		case slices.Contains(row.Badges, b):
 		default:
 			row.Badges = append(row.Badges, b)
-			if p.over(&row) {
+			if p.over(row) {
 				break // whoever had the number before has no card any more
 			}
 			clash, twice := badges.add(int32(len(rows)), b)
 			if !twice {
 				break
 			}
-			first := &rows[clash.A]
+			first := rows[clash.A]
 			if clash.BadgeA == b {
 				bad(2, "badge %s is on line %d and on line %d (employees %s and %s); a badge belongs to one person: take it from whoever gave it back",
 					b.Masked(), first.Line, line, named(first.Number), named(row.Number))

@@ -24,7 +24,7 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 		"A-1,\"Lee, \"\"Jo\"\"\",,,,,en,no\n" +
 		",,,,,,,\n" +
 		"7,  Ame\u0301lie  ,uid:04A1B2C3D4E5F6,,,,,YES\n"
-	want := []Row{
+	want := []*Row{
 		{Employee: punch.Employee{Number: "000123", Name: "王小明", Badges: []punch.Badge{"em:0A1B2C3D4E", "w26:123-45678"},
 			FeishuID: "ou_1", SigninID: "s1", Language: "zh-TW", Active: true}, PIN: "4711", SetPIN: true, Line: 2},
 		{Employee: punch.Employee{Number: "A-1", Name: `Lee, "Jo"`, Language: "en"}, SetPIN: true, Line: 3},
@@ -43,7 +43,7 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 
 func TestColumnsComeInAnyOrderAndOnlyTheNumberIsRequired(t *testing.T) {
 	rows, err := ReadCSV("r.csv", strings.NewReader(" Badges ,EMPLOYEE_NO\nem:0A1B2C3D4E,0007\n"), Cards{}, time.UTC)
-	want := []Row{{Employee: punch.Employee{Number: "0007", Badges: []punch.Badge{"em:0A1B2C3D4E"}, Active: true}, Line: 2}}
+	want := []*Row{{Employee: punch.Employee{Number: "0007", Badges: []punch.Badge{"em:0A1B2C3D4E"}, Active: true}, Line: 2}}
 	if err != nil || !reflect.DeepEqual(rows, want) {
 		t.Errorf("%+v, %v", rows, err)
 	}
@@ -204,7 +204,7 @@ func FuzzReadCSV(f *testing.F) {
 }
 
 func TestAFileAsASpreadsheetOfAnotherCountrySavesIt(t *testing.T) {
-	want := []Row{
+	want := []*Row{
 		{Employee: punch.Employee{Number: "000123", Name: "王小明", Badges: []punch.Badge{"em:0A1B2C3D4E", "w26:123-45678"}, Active: true}, Line: 2},
 		{Employee: punch.Employee{Number: "000124", Name: "許功蓋, 副理", Active: true}, Line: 3}, // characters whose second byte is a backslash
 	}

@@ -266,7 +266,7 @@ type holder struct {
 	told    bool    // that it is two people's
 	exact   plastic // the number is a whole card in the roster
 	derived plastic // a rule makes it of one
-	badge   punch.Badge
+	badge   int32   // the first one's card, in index.badges
 }
 
 const nobody = -1
@@ -275,7 +275,8 @@ const nobody = -1
 type index struct {
 	cards   Cards
 	plain   map[punch.Badge]holder // badges that hold no number
-	numbers map[number]holder
+	numbers map[number]holder      // without a pointer in it: the collector need not look through thousands
+	badges  []punch.Badge
 }
 
 func newIndex(c Cards, people int) *index {
@@ -307,18 +308,23 @@ func (x *index) add(person int32, b punch.Badge) (clash Clash, bad bool) {
 		}
 		return Clash{}, false
 	}
+	at := int32(len(x.badges))
+	if at == int32(cap(x.badges)) {
+		x.badges = slices.Grow(x.badges, max(64, len(x.badges)))
+	}
+	x.badges = append(x.badges, b)
 	put := func(n number, exact bool) {
 		h, there := x.numbers[n]
 		switch {
 		case !there:
-			h = holder{person: person, first: person, badge: b}
+			h = holder{person: person, first: person, badge: at}
 		case h.first != person:
 			// A number that no reader sends, and that is no card of the roster, mixes
 			// up nobody.
 			if !h.told && (exact || h.exact != 0 || x.cards.reads(int(n.n))) {
 				h.told = true
 				if !bad {
-					clash, bad = Clash{A: int(h.first), B: int(person), BadgeA: h.badge, BadgeB: b, Bytes: int(n.n)}, true
+					clash, bad = Clash{A: int(h.first), B: int(person), BadgeA: x.badges[h.badge], BadgeB: b, Bytes: int(n.n)}, true
 				}
 			}
 			h.person = nobody

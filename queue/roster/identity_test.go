@@ -30,9 +30,9 @@ func openWith(t testing.TB, c Cards, badges ...punch.Badge) *Roster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	var rows []Row
+	var rows []*Row
 	for i, b := range badges {
-		rows = append(rows, Row{Employee: punch.Employee{Number: fmt.Sprint(i + 1), Badges: []punch.Badge{b}, Active: true}})
+		rows = append(rows, &Row{Employee: punch.Employee{Number: fmt.Sprint(i + 1), Badges: []punch.Badge{b}, Active: true}})
 	}
 	replace(t, r, rows...)
 	return r
@@ -174,7 +174,7 @@ func TestAnImportNamesBothPeopleWhoseCardsAReaderWouldMixUp(t *testing.T) {
 			}
 			// A caller that reads no file is refused as well.
 			r := openWith(t, c.cards, "em:0A0B0C0D0E")
-			_, err = r.Replace([]Row{
+			_, err = r.Replace([]*Row{
 				{Employee: punch.Employee{Number: "000124", Badges: []punch.Badge{punch.Badge(c.a)}, Active: true}},
 				{Employee: punch.Employee{Number: "000125", Badges: []punch.Badge{punch.Badge(c.b)}, Active: true}},
 			})
@@ -205,9 +205,9 @@ func TestRulesThatChangeAfterAnImportAreToldAndNeverGuess(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace(t, r,
-		Row{Employee: punch.Employee{Number: "1", Badges: []punch.Badge{"em:06001259E3"}, Active: true}},
-		Row{Employee: punch.Employee{Number: "2", Badges: []punch.Badge{"w26:18-23011"}, Active: true}},
-		Row{Employee: punch.Employee{Number: "3", Badges: []punch.Badge{"em:0102030405"}, Active: true}})
+		&Row{Employee: punch.Employee{Number: "1", Badges: []punch.Badge{"em:06001259E3"}, Active: true}},
+		&Row{Employee: punch.Employee{Number: "2", Badges: []punch.Badge{"w26:18-23011"}, Active: true}},
+		&Row{Employee: punch.Employee{Number: "3", Badges: []punch.Badge{"em:0102030405"}, Active: true}})
 	if len(r.Clashes()) != 0 {
 		t.Errorf("%v", r.Clashes())
 	}
@@ -229,7 +229,7 @@ func TestRulesThatChangeAfterAnImportAreToldAndNeverGuess(t *testing.T) {
 
 func TestACardOfSomebodyWhoLeftIsNobodysInAnyReading(t *testing.T) {
 	r := openWith(t, Cards{Same: []Rule{Last4, Last3}})
-	replace(t, r, Row{Employee: punch.Employee{Number: "9", Badges: []punch.Badge{"em:06001259E3"}}})
+	replace(t, r, &Row{Employee: punch.Employee{Number: "9", Badges: []punch.Badge{"em:06001259E3"}}})
 	for _, b := range []punch.Badge{"em:06001259E3", "w34:18-23011", "w26:18-23011", "dec:01202659"} {
 		if got := holderOf(t, r, b); got != "" {
 			t.Errorf("%s is %s", b, got)

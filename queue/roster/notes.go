@@ -123,7 +123,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *queue.Pace) (ou
 	}
 	for i := range old.people {
 		rest.Step(i)
-		if kept(&old.people[i], s) {
+		if kept(old.people[i], s) {
 			continue
 		}
 		for _, b := range old.people[i].Badges {
@@ -135,7 +135,7 @@ func (s *snapshot) cardsOf(old *snapshot, passed []string, rest *queue.Pace) (ou
 	}
 	for i := range s.people {
 		rest.Step(i)
-		if kept(&s.people[i], old) {
+		if kept(s.people[i], old) {
 			continue
 		}
 		for _, b := range s.people[i].Badges {

@@ -203,6 +203,9 @@ func (r *Roster) sealAll(ctx context.Context) (n int, err error) {
 // another PIN meanwhile keeps that one. Nobody is told of a change: nothing that
 // anybody can look up has changed.
 func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
+	if len(sealed) == 0 {
+		return nil
+	}
 	r.write.Lock()
 	defer r.write.Unlock()
 	old := r.now.Load()
@@ -212,7 +215,9 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 	for number, pin := range sealed {
 		i, ok := s.numbers[number]
 		if ok && slices.Equal(s.people[i].pin.salt, pin.salt) {
-			s.people[i].pin = pin
+			p := *s.people[i]
+			p.pin = pin
+			s.people[i] = &p
 			changed = append(changed, i)
 		}
 	}
@@ -222,8 +227,10 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 	err := guard(r.path, func() error {
 		return r.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(peopleBucket)
+			var seal sealer
 			for _, i := range changed {
-				if err := b.Put([]byte(s.people[i].Number), s.people[i].record()); err != nil {
+				key := []byte(s.people[i].Number)
+				if err := b.Put(key, seal.record(key, s.people[i])); err != nil {
 					return err
 				}
 			}

@@ -182,7 +182,7 @@ func TestAPINThatChangesWhileItIsSealedIsTheNewOne(t *testing.T) {
 func TestARepeatedImportOfPINsThatAreSealedChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t, filepath.Join(t.TempDir(), "roster.db"))
-		rows := []Row{withPIN(row("1", "a"), "4711")}
+		rows := []*Row{withPIN(row("1", "a"), "4711")}
 		replace(t, r, rows...)
 		sealing(t, r, func() {})
 		if d := replace(t, r, rows...); !d.Empty() {
@@ -222,9 +222,9 @@ func TestSealingThatTheMediumRefusesIsToldAndTriedAgain(t *testing.T) {
 func TestARosterWithoutPINsTakesNoTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t, filepath.Join(t.TempDir(), "roster.db"))
-		var rows []Row
+		var rows []*Row
 		for i := range 5000 {
-			rows = append(rows, Row{Employee: punch.Employee{Number: fmt.Sprint(i), Active: true}})
+			rows = append(rows, &Row{Employee: punch.Employee{Number: fmt.Sprint(i), Active: true}})
 		}
 		replace(t, r, rows...)
 		began := time.Now()

@@ -209,7 +209,7 @@ type Roster struct {
 // snapshot is one whole roster, never changed once it is published.
 type snapshot struct {
 	meta    meta
-	people  []person // sorted by number
+	people  []*person // sorted by number; those that nothing has changed are the same ones as in the snapshot before
 	badges  *index
 	numbers map[string]int32
 	clashes []Clash
@@ -443,10 +443,22 @@ func Quarantine(path string) (string, error) {
 
 // seal makes a stored record.
 func seal(key []byte, v any) []byte {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var s sealer
+	return s.seal(key, v)
+}
+
+// sealer makes stored records, one after the other, in the same memory.
+type sealer struct {
+	person stored
+	body   bytes.Buffer
+}
+
+func (s *sealer) seal(key []byte, v any) []byte {
+	s.body.Reset()
+	if err := json.NewEncoder(&s.body).Encode(v); err != nil {
 		panic(fmt.Sprintf("roster: a record of our own does not encode: %v", err))
 	}
+	body := bytes.TrimSuffix(s.body.Bytes(), []byte{'\n'})
 	out := make([]byte, 5, 5+len(body))
 	out[0] = form
 	binary.BigEndian.PutUint32(out[1:], checksum(key, body))
@@ -475,7 +487,8 @@ func checksum(key, body []byte) uint32 {
 // load reads the whole file.
 func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 	var m meta
-	var people, former []person
+	var people []*person
+	var former []person
 	var notes []Note
 	known := register{}
 	err := db.View(func(tx *bolt.Tx) error {
@@ -492,7 +505,7 @@ func load(path string, db *bolt.DB, cards Cards) (*snapshot, error) {
 		}
 		err = p.ForEach(func(k, v []byte) error {
 			p, err := readPerson(k, v, string(k))
-			people = append(people, p)
+			people = append(people, &p)
 			return err
 		})
 		if b := tx.Bucket(formerBucket); b != nil && err == nil {
@@ -550,20 +563,25 @@ func readPerson(k, v []byte, number string) (person, error) {
 	}, err
 }
 
-// newSnapshot sorts and indexes people. It refuses a number or a badge that is
-// there twice, and notes cards that the site's readers would mix up.
-func newSnapshot(m meta, people []person, cards Cards, rest *queue.Pace) (*snapshot, error) {
-	slices.SortFunc(people, func(a, b person) int { return cmp.Compare(a.Number, b.Number) })
-	s := &snapshot{meta: m, people: people,
-		badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
+// newSnapshot indexes people, who come sorted by number. It refuses a number or a badge
+// that is there twice, and notes cards that the site's readers would mix up.
+//
+// Work that rests has maps that grow. A map that is made for 20,000 is megabytes, got and
+// cleared at one stretch; one that grows moves a thousand entries at a time.
+func newSnapshot(m meta, people []*person, cards Cards, rest *queue.Pace) (*snapshot, error) {
+	size := 0
+	if rest == nil {
+		size = len(people)
+	}
+	s := &snapshot{meta: m, people: people, badges: newIndex(cards, size), numbers: make(map[string]int32, size)}
 	for i := range people {
 		rest.Step(i)
-		p := &people[i]
+		p := people[i]
 		if p.Number == "" {
 			return nil, errors.New("a person has no employee number")
 		}
-		if _, twice := s.numbers[p.Number]; twice {
-			return nil, fmt.Errorf("employee %s is there twice", p.Number)
+		if i > 0 && people[i-1].Number >= p.Number {
+			return nil, fmt.Errorf("employee %s is there twice, or in the wrong place", p.Number)
 		}
 		s.numbers[p.Number] = int32(i)
 		if !p.To.IsZero() {
@@ -623,7 +641,7 @@ func (r *Roster) ByBadge(b punch.Badge) (punch.Employee, bool) {
 	}
 	if set && now.Before(s.people[i].From) { // the next owner's, and still another's
 		for _, i := range s.ending {
-			if p := &s.people[i]; p.works(now, set) && p.holds(r.cards, b) {
+			if p := s.people[i]; p.works(now, set) && p.holds(r.cards, b) {
 				return p.Employee, true
 			}
 		}
@@ -715,11 +733,11 @@ func (r *Roster) Changed() <-chan struct{} {
 // After an error the roster in memory is the old one. Where the error came from the
 // medium, the file may hold the old one or the new one; another Replace settles
 // it. Rows in which a number or a badge occurs twice are refused as a whole.
-func (r *Roster) Replace(rows []Row) (Diff, error) { return r.Import(rows, Source{}) }
+func (r *Roster) Replace(rows []*Row) (Diff, error) { return r.Import(rows, Source{}) }
 
 // Import is Replace by a file that came from somewhere, which the audit chain is told;
 // see [Roster.Notes].
-func (r *Roster) Import(rows []Row, from Source) (Diff, error) {
+func (r *Roster) Import(rows []*Row, from Source) (Diff, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	return r.replace(rows, true, func(s *snapshot, d *Diff) error {
@@ -741,7 +759,7 @@ func (r *Roster) Import(rows []Row, from Source) (Diff, error) {
 // knows nothing of what was done to cards here. note is called where anything is
 // different, before it is, to tell the chain; its error is replace's. The cards of never
 // are taken from their people as if they had never been theirs.
-func (r *Roster) replace(rows []Row, file bool, note func(*snapshot, *Diff) error, never ...punch.Badge) (Diff, error) {
+func (r *Roster) replace(rows []*Row, file bool, note func(*snapshot, *Diff) error, never ...punch.Badge) (Diff, error) {
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
@@ -792,7 +810,7 @@ func (r *Roster) keep(s *snapshot, rest *queue.Pace) error {
 
 // Preview says what Replace would change, and changes nothing. Its errors are those
 // of Replace that the rows are to blame for.
-func (r *Roster) Preview(rows []Row) (Diff, error) {
+func (r *Roster) Preview(rows []*Row) (Diff, error) {
 	_, d, err := r.after(rows, true)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: %w", err)
@@ -817,14 +835,13 @@ func (s *snapshot) putRest(tx *bolt.Tx, old *snapshot) error {
 	return tx.Bucket(metaBucket).Put(metaKey, seal(metaKey, s.meta))
 }
 
-// record is the stored form, under the person's number.
-func (p *person) record() []byte { return p.recordAs([]byte(p.Number)) }
-
-func (p *person) recordAs(key []byte) []byte {
-	e := stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active,
+// record is the stored form of a person, under this key.
+func (s *sealer) record(key []byte, p *person) []byte {
+	e := &s.person
+	*e = stored{Name: p.Name, Badges: p.Badges, FeishuID: p.FeishuID, SigninID: p.SigninID, Language: p.Language, Active: p.Active,
 		From: millis(p.From), To: millis(p.To), Since: p.since, Given: p.given, Taken: p.taken}
 	e.PINSalt, e.PINMAC, e.PINHash, e.PINCost = p.pin.stored()
-	return seal(key, &e)
+	return s.seal(key, e)
 }
 
 // difference walks two sorted rosters side by side.
@@ -841,7 +858,7 @@ func difference(old, new *snapshot, rest *queue.Pace) Diff {
 			d.Added = append(d.Added, new.people[j].Number)
 			j++
 		default:
-			if different := compare(&old.people[i], &new.people[j]); different == nil {
+			if different := compare(old.people[i], new.people[j]); different == nil {
 				d.Unchanged++
 			} else {
 				d.Changed = append(d.Changed, new.people[j].Number)
@@ -856,6 +873,9 @@ func difference(old, new *snapshot, rest *queue.Pace) Diff {
 
 // compare returns the columns in which two records of one number differ.
 func compare(a, b *person) (different []string) {
+	if a == b {
+		return nil
+	}
 	for i, same := range []bool{true, a.Name == b.Name, slices.Equal(a.Badges, b.Badges), a.pin.equal(&b.pin),
 		a.FeishuID == b.FeishuID, a.SigninID == b.SigninID, a.Language == b.Language, a.Active == b.Active, a.From.Equal(b.From), a.To.Equal(b.To)} {
 		if !same {

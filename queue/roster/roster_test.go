@@ -54,7 +54,7 @@ func check(t testing.TB, path string) {
 	}
 }
 
-func replace(t testing.TB, r *Roster, rows ...Row) Diff {
+func replace(t testing.TB, r *Roster, rows ...*Row) Diff {
 	t.Helper()
 	d, err := r.Replace(rows)
 	if err != nil {
@@ -63,13 +63,13 @@ func replace(t testing.TB, r *Roster, rows ...Row) Diff {
 	return d
 }
 
-func row(number, name string, badges ...punch.Badge) Row {
-	return Row{Employee: punch.Employee{Number: number, Name: name, Badges: badges, Active: true}}
+func row(number, name string, badges ...punch.Badge) *Row {
+	return &Row{Employee: punch.Employee{Number: number, Name: name, Badges: badges, Active: true}}
 }
 
-func withPIN(r Row, pin string) Row { r.PIN, r.SetPIN = pin, true; return r }
+func withPIN(r *Row, pin string) *Row { c := *r; c.PIN, c.SetPIN = pin, true; return &c }
 
-func left(r Row) Row { r.Active = false; return r }
+func left(r *Row) *Row { c := *r; c.Active = false; return &c }
 
 func TestBadgeFindsItsPersonAlsoAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "roster.db")
@@ -134,7 +134,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 		t.Error("nobody was woken")
 	}
 	wake = r.Changed()
-	again := []Row{row("2", "b", "em:0000000001"), withPIN(row("1", "a"), "1111"), row("3", "c")}
+	again := []*Row{row("2", "b", "em:0000000001"), withPIN(row("1", "a"), "1111"), row("3", "c")}
 	if d = replace(t, r, again...); !d.Empty() || d.Unchanged != 3 || r.Generation() != 1 {
 		t.Errorf("%+v, generation %d", d, r.Generation())
 	}
@@ -155,7 +155,7 @@ func TestReplaceTellsWhatItChangedAndARepeatedOneChangesNothing(t *testing.T) {
 func TestOneBadgeForTwoPeopleChangesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	replace(t, r, row("1", "a", "em:0000000001"))
-	for _, rows := range [][]Row{
+	for _, rows := range [][]*Row{
 		{row("1", "a", "em:0000000002"), row("2", "b", "em:0000000002")},
 		{row("1", "a"), row("1", "b")},
 		{row("", "a")},
@@ -177,7 +177,7 @@ func TestFailedReplaceLeavesTheOldRoster(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Replace([]Row{row("2", "b")}); err == nil {
+	if _, err := r.Replace([]*Row{row("2", "b")}); err == nil {
 		t.Fatal("written into a closed file")
 	}
 	if _, ok := r.ByBadge("em:0000000001"); !ok || r.Len() != 1 {
@@ -303,7 +303,7 @@ func TestDamagedFileIsMovedAwayAndTheClockGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		rows := make([]Row, 500)
+		rows := make([]*Row, 500)
 		for i := range rows {
 			rows[i] = row(fmt.Sprintf("%06d", i), "somebody", punch.Badge(fmt.Sprintf("em:%010X", i)))
 		}
@@ -509,8 +509,8 @@ func TestFileMadeByRootBelongsToTheDirectorysOwner(t *testing.T) {
 }
 
 // rosterOf is one of two rosters that share no row.
-func rosterOf(which int) []Row {
-	rows := make([]Row, 400)
+func rosterOf(which int) []*Row {
+	rows := make([]*Row, 400)
 	for i := range rows {
 		rows[i] = row(fmt.Sprintf("%06d", i), fmt.Sprintf("roster %d", which), punch.Badge(fmt.Sprintf("em:%02X%08X", which, i)))
 	}
@@ -582,8 +582,8 @@ func TestKillDuringReplaceLeavesTheOneOrTheOther(t *testing.T) {
 	}
 }
 
-func crowd(n int) []Row {
-	rows := make([]Row, n)
+func crowd(n int) []*Row {
+	rows := make([]*Row, n)
 	for i := range rows {
 		rows[i] = row(fmt.Sprintf("%06d", i), "王小明", punch.Badge(fmt.Sprintf("em:%010X", i)), punch.Badge(fmt.Sprintf("w26:%d-%d", i/65536, i%65536)))
 	}
@@ -682,7 +682,7 @@ func BenchmarkByBadge(b *testing.B) {
 
 func BenchmarkReplace20000(b *testing.B) {
 	r := open(b, filepath.Join(b.TempDir(), "roster.db"))
-	rows := [2][]Row{crowd(20_000), crowd(20_000)}
+	rows := [2][]*Row{crowd(20_000), crowd(20_000)}
 	rows[1][0].Name = "other"
 	for i := 0; b.Loop(); i++ {
 		replace(b, r, rows[i%2]...)
@@ -709,7 +709,7 @@ func BenchmarkOpen20000(b *testing.B) {
 func TestAPreviewSaysWhatAnImportWouldDoAndDoesNothing(t *testing.T) {
 	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
 	replace(t, r, row("1", "a", "em:0000000001"), row("2", "b"))
-	rows := []Row{row("1", "a", "em:0000000009"), row("3", "c")}
+	rows := []*Row{row("1", "a", "em:0000000009"), row("3", "c")}
 	rows[0].Language = "en"
 	d, err := r.Preview(rows)
 	want := Diff{[]string{"3"}, []string{"1"}, []string{"2"}, 0, map[string][]string{"1": {"badges", "language"}}, nil, []CardChange{{"em:0000000001", "1", ""}, {"em:0000000009", "", "1"}}}
@@ -719,7 +719,7 @@ func TestAPreviewSaysWhatAnImportWouldDoAndDoesNothing(t *testing.T) {
 	if e, _ := r.ByNumber("1"); e.Name != "a" || r.Len() != 2 || r.Generation() != 1 {
 		t.Error("something was changed")
 	}
-	if _, err := r.Preview([]Row{row("1", "a", "em:0000000001"), row("2", "b", "em:0000000001")}); err == nil {
+	if _, err := r.Preview([]*Row{row("1", "a", "em:0000000001"), row("2", "b", "em:0000000001")}); err == nil {
 		t.Error("two people with one card")
 	}
 }

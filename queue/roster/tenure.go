@@ -58,7 +58,7 @@ func (p *person) sinceOf(c Cards, b punch.Badge) int64 {
 }
 
 func (p *person) equal(o *person) bool {
-	return compare(p, o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && slices.Equal(p.given, o.given) && slices.Equal(p.taken, o.taken) &&
+	return p == o || compare(p, o) == nil && p.Number == o.Number && slices.Equal(p.since, o.since) && slices.Equal(p.given, o.given) && slices.Equal(p.taken, o.taken) &&
 		p.pin.equal(&o.pin)
 }
 
@@ -121,7 +121,7 @@ func (r *Roster) ByBadgeAt(b punch.Badge, at time.Time) (punch.Employee, bool) {
 	if !ok {
 		return punch.Employee{}, false
 	}
-	p := &s.people[i]
+	p := s.people[i]
 	since := p.sinceOf(r.cards, b)
 	switch {
 	case at.IsZero():
@@ -170,7 +170,7 @@ func (p *person) forgotten() bool {
 }
 
 // after is the roster that rows make, and what is different in it.
-func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, Diff, error) {
+func (r *Roster) after(rows []*Row, file bool, never ...punch.Badge) (*snapshot, Diff, error) {
 	old := r.now.Load()
 	now, _ := r.clock()
 	now = now.Truncate(time.Millisecond).UTC()
@@ -190,10 +190,11 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		return slices.Clone(old.formerOf(number))
 	}
 	var passed []string
-	people := make([]person, 0, len(latest))
+	people := make([]*person, 0, len(latest))
 	type origin struct {
 		prev *person
 		same bool
+		has  bool // prev has the number now
 	}
 	origins := make([]origin, 0, len(latest))
 	listed := newIndex(r.cards, 0) // cards that a file gives to somebody; made where anybody has one of ours
@@ -202,7 +203,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		row.From, row.To = row.From.UTC(), row.To.UTC()
 		var prev *person
 		if i, has := old.numbers[row.Number]; has {
-			prev = &old.people[i]
+			prev = old.people[i]
 		}
 		has := prev != nil
 		f := formerOf(row.Number)
@@ -248,16 +249,22 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 		if prev != nil && !(has && same) || len(f) > 0 {
 			former[row.Number] = f
 		}
+		origins = append(origins, origin{prev, same, has})
+		if same && has && prev.given == nil && prev.taken == nil && compare(&p, prev) == nil {
+			people = append(people, prev) // neither compared nor collected again, and the file's text is let go
+			continue
+		}
 		if same {
 			p.hands(r.cards, prev, file)
 		} else if !file {
 			p.given = slices.Clone(p.Badges)
 		}
-		people = append(people, p)
-		origins = append(origins, origin{prev, same})
+		fresh := p
+		people = append(people, &fresh)
 	}
 	if file && slices.ContainsFunc(origins, func(o origin) bool { return o.same && o.prev.given != nil }) {
 		for i := range people {
+			rest.Step(i)
 			for _, b := range people[i].Badges {
 				listed.add(int32(i), b)
 			}
@@ -265,7 +272,10 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 	}
 	for i := range people {
 		rest.Step(i)
-		p, o := &people[i], origins[i]
+		p, o := people[i], origins[i]
+		if p == o.prev {
+			continue
+		}
 		if file && o.same {
 			for _, b := range o.prev.given {
 				if !listed.has(b) {
@@ -275,6 +285,9 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 			}
 		}
 		p.since = r.sinces(old, p, latest[i], o.prev, o.same, now)
+		if o.same && o.has && p.equal(o.prev) {
+			people[i] = o.prev
+		}
 	}
 	there := 0 // both are sorted
 	for i := range old.people {
@@ -283,7 +296,7 @@ func (r *Roster) after(rows []Row, file bool, never ...punch.Badge) (*snapshot, 
 			there++
 		}
 		if there == len(latest) || latest[there].Number != old.people[i].Number {
-			p := old.people[i]
+			p := *old.people[i]
 			p.end(now)
 			former[p.Number] = append(formerOf(p.Number), p)
 		}
@@ -356,11 +369,8 @@ func (p *person) hands(c Cards, prev *person, file bool) {
 
 // byNumber gives each number's row, and apart from it the rows of those who had the
 // number before.
-func byNumber(rows []Row, rest *queue.Pace) (latest, earlier []*Row, err error) {
-	order := make([]*Row, len(rows))
-	for i := range rows {
-		order[i] = &rows[i]
-	}
+func byNumber(rows []*Row, rest *queue.Pace) (latest, earlier []*Row, err error) {
+	order := slices.Clone(rows)
 	n := 0
 	slices.SortStableFunc(order, func(a, b *Row) int {
 		n++
@@ -481,8 +491,10 @@ func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 			return err
 		}
 	}
+	var seal sealer
 	for _, p := range put {
-		if err := b.Put([]byte(p.Number), p.record()); err != nil {
+		key := []byte(p.Number)
+		if err := b.Put(key, seal.record(key, p)); err != nil {
 			return err
 		}
 	}
@@ -494,8 +506,8 @@ func (s *snapshot) putFew(tx *bolt.Tx, put []*person, gone []string) error {
 func (s *snapshot) differs(old *snapshot, rest *queue.Pace) (put []*person, gone []string) {
 	for i := range s.people {
 		rest.Step(i)
-		p := &s.people[i]
-		if j, ok := old.numbers[p.Number]; !ok || !p.equal(&old.people[j]) {
+		p := s.people[i]
+		if j, ok := old.numbers[p.Number]; !ok || !p.equal(old.people[j]) {
 			put = append(put, p)
 		}
 	}
@@ -521,12 +533,13 @@ func putFormer(tx *bolt.Tx, former []person) error {
 	if err != nil {
 		return err
 	}
+	var seal sealer
 	for i, n := 0, 0; i < len(former); i++ {
 		if n++; i == 0 || former[i-1].Number != former[i].Number {
 			n = 0
 		}
 		key := append([]byte(former[i].Number), 0, byte(n>>8), byte(n))
-		if err := b.Put(key, former[i].recordAs(key)); err != nil {
+		if err := b.Put(key, seal.record(key, &former[i])); err != nil {
 			return err
 		}
 	}

@@ -258,7 +258,7 @@ func TestClockThatIsNotSetKeepsNobodyOut(t *testing.T) {
 	if _, ok := r.ByBadge(cardA); !ok {
 		t.Error("a clock of 1970 says that the person has not begun")
 	}
-	if _, err := r.Replace([]Row{row("1", "b", cardB)}); err == nil || !strings.Contains(err.Error(), "clock is not set") {
+	if _, err := r.Replace([]*Row{row("1", "b", cardB)}); err == nil || !strings.Contains(err.Error(), "clock is not set") {
 		t.Errorf("a number was passed on in 1970: %v", err)
 	}
 	now, set = day("2025-06-01"), true
