@@ -28,14 +28,17 @@ const (
 	restMost   = 20 * time.Millisecond // between two pieces
 )
 
-// exchange writes s into a new file and puts that in the place of the roster's. It is
-// open, and locked, and on the medium before it has the name: a power cut leaves the one
-// or the other. The caller holds write.
+// exchange writes s, which was made of old, into a new file, puts that in the place of the
+// roster's, and publishes s. It is open, and locked, and on the medium before it has the
+// name: a power cut leaves the one or the other. The caller holds write.
+//
+// It takes commit at the end only: a card that is blocked meanwhile is blocked at once,
+// and is written into the new file before that takes its place.
 //
 // The whole file is made in the kernel's memory, and goes to the medium in pieces with
 // rests between them. A sync after each transaction would be as many commits of the file
 // system's journal, because the file grows, and a tap's own sync waits for each of those.
-func (r *Roster) exchange(s *snapshot) (err error) {
+func (r *Roster) exchange(s, old *snapshot) (err error) {
 	tmp := r.path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("roster: write anew: %w", err)
@@ -55,6 +58,11 @@ func (r *Roster) exchange(s *snapshot) (err error) {
 	if err == nil {
 		err = r.trickle(f)
 	}
+	r.commit.Lock()
+	defer r.commit.Unlock()
+	if err == nil && s.follow(old, r.now.Load(), r.cards) {
+		err = guard(r.path, func() error { return db.Update(func(tx *bolt.Tx) error { return s.putRest(tx, nil) }) })
+	}
 	if err == nil {
 		db.NoSync, db.NoGrowSync = false, false
 		err = f.Sync() // the size too, which has grown without a sync
@@ -68,13 +76,14 @@ func (r *Roster) exchange(s *snapshot) (err error) {
 	if err != nil {
 		return fmt.Errorf("roster: write anew: %w", errors.Join(err, db.Close(), os.Remove(tmp)))
 	}
-	old := r.db
+	was := r.db
 	r.db = db
 	err = syncDir(r.path)
 	r.torn = err != nil // the old one may be back after a power cut
-	if err = errors.Join(err, old.Close()); err != nil {
+	if err = errors.Join(err, was.Close()); err != nil {
 		return fmt.Errorf("roster: write anew: %w", err)
 	}
+	r.now.Store(s)
 	return nil
 }
 

@@ -200,27 +200,79 @@ func (r *Roster) Masters() (out []punch.Badge) {
 	return out
 }
 
-// mark changes what is remembered of a card; fn reports whether it changed anything.
+// mark changes what is remembered of a card; fn reports whether it changed anything. It
+// waits for one write, and not for an import that is under way: a lost card is refused
+// from now on. The import takes over what was marked meanwhile; see follow.
 func (r *Roster) mark(b punch.Badge, act punch.Act, by string, fn func(k register) bool) (bool, error) {
-	r.write.Lock()
-	defer r.write.Unlock()
-	if r.db.IsReadOnly() {
+	marked := func(old *snapshot) *snapshot {
+		k := old.known.clone()
+		if !fn(k) {
+			return nil
+		}
+		s := *old
+		s.meta.Generation++
+		s.remember(k, r.cards)
+		holder := ""
+		if i, ok := s.badges.find(b); ok {
+			holder = s.people[i].Number
+		}
+		s.note(b, holder, punch.Audit{Act: act}, by)
+		return &s
+	}
+	r.commit.Lock()
+	readOnly, torn, old := r.db.IsReadOnly(), r.torn, r.now.Load()
+	if readOnly || torn {
+		r.commit.Unlock()
+	}
+	switch {
+	case readOnly:
 		return false, ErrReadOnly
+	case torn: // the file is written anew, for which nobody else may be at it
+		r.write.Lock()
+		defer r.write.Unlock()
+		old = r.now.Load()
+		s := marked(old)
+		if s == nil {
+			return false, nil
+		}
+		return true, r.keep(s, old, nil)
 	}
-	old := r.now.Load()
-	k := old.known.clone()
-	if !fn(k) {
-		return false, nil
+	s := marked(old)
+	var err error
+	if s != nil {
+		err = r.change(s, old, nil, nil)
 	}
-	s := *old
-	s.meta.Generation++
-	s.remember(k, r.cards)
-	holder := ""
-	if i, ok := s.badges.find(b); ok {
-		holder = s.people[i].Number
+	r.commit.Unlock()
+	if s != nil && err == nil {
+		r.wake()
 	}
-	s.note(b, holder, punch.Audit{Act: act}, by)
-	return true, r.keep(&s, nil)
+	return s != nil, err
+}
+
+// follow takes over what was marked and noted since s was begun with old, and reports
+// whether there was anything; now is what is in force. Nobody else changes people
+// meanwhile, who are s's. The caller holds commit.
+func (s *snapshot) follow(old, now *snapshot, cards Cards) bool {
+	if now == old {
+		return false
+	}
+	k := s.known.clone()
+	mark := func(b punch.Badge) {
+		if x := now.known[b]; !x.equal(old.known[b]) {
+			x.Until = k[b].Until // of whose it was, s knows more
+			k.set(b, x)
+		}
+	}
+	for b := range old.known {
+		mark(b)
+	}
+	for b := range now.known {
+		mark(b)
+	}
+	s.remember(k, cards)
+	s.notes = slices.Concat(notIn(s.notes, notIn(old.notes, now.notes)), notIn(now.notes, old.notes))
+	s.meta.Generation = max(s.meta.Generation, now.meta.Generation+1)
+	return true
 }
 
 // Block refuses a card from now on, whoever has it and whatever an import says, in every

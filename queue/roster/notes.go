@@ -55,12 +55,10 @@ func (r *Roster) Noted(told []Note) error {
 	if len(told) == 0 {
 		return nil
 	}
-	r.write.Lock()
-	defer r.write.Unlock()
+	r.commit.Lock()
+	defer r.commit.Unlock()
 	s := *r.now.Load()
-	s.notes = slices.DeleteFunc(slices.Clone(s.notes), func(n Note) bool {
-		return slices.ContainsFunc(told, func(o Note) bool { return o.Tap == n.Tap })
-	})
+	s.notes = notIn(s.notes, told)
 	err := guard(r.path, func() error {
 		return r.db.Update(func(tx *bolt.Tx) error { return putNotes(tx, s.notes) })
 	})
@@ -69,6 +67,13 @@ func (r *Roster) Noted(told []Note) error {
 	}
 	r.now.Store(&s)
 	return nil
+}
+
+// notIn is a copy of notes without those of others.
+func notIn(notes, others []Note) []Note {
+	return slices.DeleteFunc(slices.Clone(notes), func(n Note) bool {
+		return slices.ContainsFunc(others, func(o Note) bool { return o.Tap == n.Tap })
+	})
 }
 
 // note adds one. The caller holds write, and puts s in the place of the roster.

@@ -143,3 +143,77 @@ func TestWhoIsHiredHereKeepsTheCardThatWasGivenHere(t *testing.T) {
 		}
 	}
 }
+
+// An import of many takes seconds on a small board. Whoever lost a card does not wait for
+// it, neither where it changes few people nor where it writes the whole file anew.
+func TestACardIsBlockedInTheMiddleOfAnImportAndStaysSo(t *testing.T) {
+	for _, people := range []int{2, fewChanges + 2} {
+		path := filepath.Join(t.TempDir(), "roster.db")
+		r, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { r.Close() }() // whichever it is then
+		var before, after []*Row
+		for i := range people {
+			before = append(before, row(fmt.Sprintf("%04d", i), "前", punch.Badge(fmt.Sprintf("em:%010X", i))))
+			after = append(after, row(fmt.Sprintf("%04d", i), "後", punch.Badge(fmt.Sprintf("em:%010X", i))))
+		}
+		after[0].Badges = []punch.Badge{"em:000000FF00"} // the import takes the lost card from its person
+		const lost, found, master = "em:0000000000", "em:0000000001", "em:0BADC0FFEE"
+		replace(t, r, before...)
+		if _, err := r.Block(found, "HR"); err != nil {
+			t.Fatal(err)
+		}
+		old := r.Notes()
+		_, err = r.Import(after, Source{By: "import", May: func(Diff) error {
+			begun := r.Generation()
+			if _, err := r.Block(lost, "door"); err != nil {
+				return err
+			}
+			if _, err := r.Unblock(found, "door"); err != nil {
+				return err
+			}
+			if err := r.SetMaster(master, "4711", "door"); err != nil {
+				return err
+			}
+			if err := r.Noted(old); err != nil { // the chain has these by now
+				return err
+			}
+			if !r.Blocked(lost) || r.Blocked(found) || !r.Master(master) || r.Generation() != begun+3 {
+				t.Errorf("%d people, while the import goes on: lost %v, found %v, master %v", people, r.Blocked(lost), r.Blocked(found), r.Master(master))
+			}
+			if e, _ := r.ByNumber("0001"); e.Name != "前" {
+				t.Errorf("%d people: the import is in force before it is whole", people)
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, when := range []string{"after the import", "after a restart"} {
+			if e, _ := r.ByNumber("0001"); !r.Blocked(lost) || r.Blocked(found) || !r.Master(master) || !r.CheckMaster(master, "4711") || e.Name != "後" {
+				t.Errorf("%d people, %s: lost %v, found %v, master %v, %+v", people, when, r.Blocked(lost), r.Blocked(found), r.Master(master), e)
+			}
+			if until, was := r.now.Load().until(lost); !was || until.IsZero() {
+				t.Errorf("%d people, %s: nobody remembers whose the lost card was", people, when)
+			}
+			var acts []punch.Act
+			for _, n := range r.Notes() {
+				acts = append(acts, n.Audit.Act)
+			}
+			for _, act := range []punch.Act{punch.ActBlock, punch.ActUnblock, punch.ActMaster, punch.ActImport, punch.ActTake} {
+				if n := len(slices.DeleteFunc(slices.Clone(acts), func(a punch.Act) bool { return a != act })); n != 1 {
+					t.Errorf("%d people, %s: the chain is told %d times of %v: %v", people, when, n, act, acts)
+				}
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+			check(t, path)
+			if r, err = Open(path, Options{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -208,6 +208,8 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 	}
 	r.write.Lock()
 	defer r.write.Unlock()
+	r.commit.Lock()
+	defer r.commit.Unlock()
 	old := r.now.Load()
 	s := *old
 	s.people = slices.Clone(old.people)
@@ -249,8 +251,12 @@ func (r *Roster) keepSealed(sealed map[string]sealedPIN) error {
 func (r *Roster) rewrite() error {
 	r.write.Lock()
 	defer r.write.Unlock()
-	if r.torn {
+	r.commit.Lock()
+	torn, old := r.torn, r.now.Load()
+	r.commit.Unlock()
+	if torn {
 		return errors.New("roster: write anew: the last change did not reach the medium; import the roster again")
 	}
-	return r.exchange(r.now.Load())
+	s := *old
+	return r.exchange(&s, old)
 }

@@ -199,7 +199,8 @@ type Roster struct {
 	db    *bolt.DB
 	now   atomic.Pointer[snapshot]
 
-	write    sync.Mutex // guards db and torn; held by Replace
+	write    sync.Mutex // one change of people at a time; held by Import from its beginning to its end
+	commit   sync.Mutex // guards db, torn and what now points to; held for one write, and taken after write by whoever wants both
 	torn     bool       // a write failed: the file may hold either state
 	checking sync.Mutex // one argon2id at a time: each takes megabytes
 	mu       sync.Mutex // guards changed
@@ -763,7 +764,8 @@ func (r *Roster) replace(rows []*Row, file bool, note func(*snapshot, *Diff) err
 	if r.db.IsReadOnly() {
 		return Diff{}, fmt.Errorf("roster: replace: %w", ErrReadOnly)
 	}
-	s, d, err := r.after(rows, file, never...)
+	old := r.now.Load()
+	s, d, err := r.after(old, rows, file, never...)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; nothing was changed", err)
 	}
@@ -777,41 +779,57 @@ func (r *Roster) replace(rows []*Row, file bool, note func(*snapshot, *Diff) err
 	if file {
 		rest = new(queue.Pace)
 	}
-	if err := r.keep(s, rest); err != nil {
+	if err := r.keep(s, old, rest); err != nil {
 		return Diff{}, fmt.Errorf("roster: replace: %w; import the file again", err)
 	}
 	return d, nil
 }
 
-// keep makes s the roster, first on the medium and then in memory, and wakes whoever
-// waits for a change. The caller holds write.
-func (r *Roster) keep(s *snapshot, rest *queue.Pace) error {
-	old := r.now.Load()
+// keep makes s, which was made of old, the roster, first on the medium and then in memory,
+// and wakes whoever waits for a change. The caller holds write.
+func (r *Roster) keep(s, old *snapshot, rest *queue.Pace) error {
 	put, gone := s.differs(old, rest)
-	if r.torn || len(put)+len(gone) > fewChanges {
-		if err := r.exchange(s); err != nil {
-			return err
-		}
-	} else {
-		err := guard(r.path, func() error {
-			return r.db.Update(func(tx *bolt.Tx) error { return errors.Join(s.putFew(tx, put, gone), s.putRest(tx, old)) })
-		})
-		if r.torn = err != nil; r.torn {
-			return err
-		}
+	r.commit.Lock()
+	few := !r.torn && len(put)+len(gone) <= fewChanges
+	var err error
+	if few {
+		now := r.now.Load()
+		s.follow(old, now, r.cards)
+		err = r.change(s, now, put, gone)
 	}
-	r.now.Store(s)
+	r.commit.Unlock()
+	if !few {
+		err = r.exchange(s, old)
+	}
+	if err == nil {
+		r.wake()
+	}
+	return err
+}
+
+// change writes s over now, which the file holds, and publishes it. The caller holds
+// commit.
+func (r *Roster) change(s, now *snapshot, put []*person, gone []string) error {
+	err := guard(r.path, func() error {
+		return r.db.Update(func(tx *bolt.Tx) error { return errors.Join(s.putFew(tx, put, gone), s.putRest(tx, now)) })
+	})
+	if r.torn = err != nil; !r.torn {
+		r.now.Store(s)
+	}
+	return err
+}
+
+func (r *Roster) wake() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	close(r.changed)
 	r.changed = make(chan struct{})
-	r.mu.Unlock()
-	return nil
 }
 
 // Preview says what Replace would change, and changes nothing. Its errors are those
 // of Replace that the rows are to blame for.
 func (r *Roster) Preview(rows []*Row) (Diff, error) {
-	_, d, err := r.after(rows, true)
+	_, d, err := r.after(r.now.Load(), rows, true)
 	if err != nil {
 		return Diff{}, fmt.Errorf("roster: %w", err)
 	}
@@ -889,6 +907,8 @@ func compare(a, b *person) (different []string) {
 func (r *Roster) Close() error {
 	r.write.Lock()
 	defer r.write.Unlock()
+	r.commit.Lock()
+	defer r.commit.Unlock()
 	if err := r.db.Close(); err != nil {
 		return fmt.Errorf("roster: close: %w", err)
 	}

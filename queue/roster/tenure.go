@@ -169,9 +169,8 @@ func (p *person) forgotten() bool {
 	return p.Name == "" && p.Badges == nil && p.FeishuID == "" && p.SigninID == "" && !p.To.IsZero() && !p.Active
 }
 
-// after is the roster that rows make, and what is different in it.
-func (r *Roster) after(rows []*Row, file bool, never ...punch.Badge) (*snapshot, Diff, error) {
-	old := r.now.Load()
+// after is the roster that rows make of old, and what is different in it.
+func (r *Roster) after(old *snapshot, rows []*Row, file bool, never ...punch.Badge) (*snapshot, Diff, error) {
 	now, _ := r.clock()
 	now = now.Truncate(time.Millisecond).UTC()
 	var rest *queue.Pace
@@ -577,7 +576,7 @@ func (r *Roster) forget(number string, at time.Time, by string) (punch.Employee,
 	if has && (at.IsZero() || old.people[i].covers(at)) {
 		rows := old.rows()
 		var err error
-		if s, _, err = r.after(slices.Delete(rows, int(i), int(i)+1), false); err != nil {
+		if s, _, err = r.after(old, slices.Delete(rows, int(i), int(i)+1), false); err != nil {
 			return punch.Employee{}, err
 		}
 		at = time.Time{} // it is the last of the former ones now
@@ -597,5 +596,5 @@ func (r *Roster) forget(number string, at time.Time, by string) (punch.Employee,
 	next.meta.Generation = old.meta.Generation + 1
 	next.former = mergeFormer(s.former, map[string][]person{number: changed})
 	next.note("", number, punch.Audit{Act: punch.ActForget}, by)
-	return was, r.keep(&next, nil)
+	return was, r.keep(&next, old, nil)
 }
