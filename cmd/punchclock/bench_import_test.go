@@ -72,7 +72,11 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 	h.start()
 	pid := h.cmd.Process.Pid
 	looks := 0
-	count := func(out string, code int) {
+	var took [2]time.Duration // at most, by the verb and from the source
+	timed := func(way int, args ...string) {
+		begun := time.Now()
+		out, code := h.run(append(append([]string{"roster"}, args...), "--config", h.config)...)
+		took[way] = max(took[way], time.Since(begun))
 		if code != 0 {
 			b.Errorf("import: %d\n%s", code, out)
 		}
@@ -80,12 +84,8 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 			b.Errorf("another import than was meant: %s", out)
 		}
 	}
-	verb := func() {
-		count(h.run("roster", "import", "--config", h.config, files[0]))
-	}
-	look := func() {
-		count(h.run("roster", "refresh", "--config", h.config))
-	}
+	verb := func() { timed(0, "import", files[0]) }
+	look := func() { timed(1, "refresh") }
 	n, torn := 0, 0
 	most := 300 // taps of a block with nobody importing; as many as the last import took
 	block := func(work func()) (taps []time.Duration) {
@@ -121,6 +121,7 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 		most = len(taps)
 		return taps
 	}
+	h.run("roster", "refresh", "--config", h.config) // waits for the look of the start
 	verb()
 	time.Sleep(3 * time.Second)
 	before := procStatus(b, pid, "VmRSS")
@@ -146,6 +147,8 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 	b.ReportMetric(float64(len(bySource)), "source-taps")
 	b.ReportMetric(float64(before), "rss-before-kB")
 	b.ReportMetric(float64(procStatus(b, pid, "VmHWM")), "rss-peak-kB")
+	b.ReportMetric(float64(took[0].Milliseconds()), "verb-most-ms")
+	b.ReportMetric(float64(took[1].Milliseconds()), "source-most-ms")
 	b.ReportMetric(float64(torn), "torn-frames")
 	b.ReportMetric(0, "ns/op")
 	h.stop()

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -216,8 +215,8 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if err != nil || data == nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	fresh := hex.EncodeToString(sum[:])
+	sum := sumOf(data)
+	fresh := hex.EncodeToString(sum)
 	if fresh == seen.Sum {
 		return nil, nil
 	}
@@ -231,7 +230,7 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.roster.Import(rows, roster.Source{By: "roster source", Sum: sum[:], May: func(d roster.Diff) error {
+	d, err := s.roster.Import(rows, roster.Source{By: "roster source", Sum: sum, May: func(d roster.Diff) error {
 		if n := len(d.Removed); n > fewPeople && 2*n > s.roster.Len() {
 			return fmt.Errorf("%s would remove %d of %d people: if that is right, import it by hand: punchclock roster import", name, n, s.roster.Len())
 		}

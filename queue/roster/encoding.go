@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"punchclock/queue"
 )
 
 // What spreadsheets write that were not asked for UTF-8: Big5 with Microsoft's
@@ -59,10 +61,12 @@ func Decode(name, from string, data []byte) ([]byte, error) {
 	table := tables[at*tableBytes:][:tableBytes]
 	out := make([]byte, 0, len(data)*3/2)
 	line := 1
+	var rest queue.Pace
 	for i := 0; i < len(data); i++ {
 		c := data[i]
 		if c < 0x80 {
 			if c == '\n' {
+				rest.Step(line)
 				line++
 			}
 			out = append(out, c)
