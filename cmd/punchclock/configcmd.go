@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -67,46 +66,50 @@ func configCommand(t *tool) *cobra.Command {
 				return cfg.show(t.stdout)
 			}
 			var text bytes.Buffer
-			var tree map[string]any
-			if err := errors.Join(cfg.show(&text), toml.Unmarshal(text.Bytes(), &tree)); err != nil {
+			if err := cfg.show(&text); err != nil {
 				return err
 			}
-			return t.printJSON(tree)
+			return t.printTOML(text.Bytes())
 		},
 	})
 	var reader, destination string
 	var card bool
-	example := &cobra.Command{
+	example := t.reporting(&cobra.Command{
 		Use: "example", Short: "Print an example configuration with comments", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if destination != "" {
-				s := exampleDestination(destination)
-				if s == "" {
+			text := exampleConfig()
+			switch {
+			case destination != "":
+				if text = exampleDestination(destination); text == "" {
 					return usage("no example for a destination %q alone; the whole example holds the others, of %q", destination, built().destinations)
 				}
-				_, err := fmt.Fprint(t.stdout, s)
-				return err
-			}
-			if reader == "" {
-				text := exampleConfig()
-				if card { // a clock from a card has nothing else to draw its screen with
-					text = strings.Replace(text, "device = \"\"     ", "device = \"auto\" ", 1) + exampleCard
+			case reader != "":
+				if text = exampleReader(reader); text == "" {
+					return usage("no example for a reader %q; this build has %q, and for a serial one %q", reader, built().readers, built().dialects)
 				}
-				_, err := fmt.Fprint(t.stdout, text)
-				return err
+			case card: // a clock from a card has nothing else to draw its screen with
+				text = strings.Replace(text, "device = \"\"     ", "device = \"auto\" ", 1) + exampleCard
 			}
-			s := exampleReader(reader)
-			if s == "" {
-				return usage("no example for a reader %q; this build has %q, and for a serial one %q", reader, built().readers, built().dialects)
+			if t.json { // without the comments
+				return t.printTOML([]byte(text))
 			}
-			_, err := fmt.Fprint(t.stdout, s)
+			_, err := fmt.Fprint(t.stdout, text)
 			return err
 		},
-	}
+	})
 	example.Flags().StringVar(&reader, "reader", "", "only the section of a reader with this `driver`, or of a serial one with this dialect")
 	example.Flags().StringVar(&destination, "destination", "", "only the section of a destination with this `driver`")
 	example.Flags().BoolVar(&card, "card", false, "the file that goes on a clock's card: with its secrets and its network, see provision")
 	example.MarkFlagsMutuallyExclusive("reader", "destination", "card")
 	c.AddCommand(check, show, example)
 	return c
+}
+
+// printTOML prints a configuration as JSON.
+func (t *tool) printTOML(text []byte) error {
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		return err
+	}
+	return t.printJSON(tree)
 }

@@ -275,7 +275,8 @@ func (p *csvFile) row(c *csv.Reader, record []string, where []int, badges *index
 	if where[3] >= 0 {
 		kept = strings.Clone
 	}
-	row := &Row{Line: line, SetPIN: where[3] >= 0, PIN: kept(value(3)), Employee: punch.Employee{
+	pin := kept(strings.TrimPrefix(value(3), "key:")) // whoever writes it as the badge of such a punch is
+	row := &Row{Line: line, SetPIN: where[3] >= 0, PIN: pin, Employee: punch.Employee{
 		Number: kept(value(0)), Name: kept(norm.NFC.String(value(1))),
 		FeishuID: kept(value(4)), SigninID: kept(value(5)), Language: kept(value(6)),
 	}}

@@ -32,7 +32,7 @@ func TestRosterIsReadAsHRWroteIt(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"plain": file, "notepad": "\uFEFF" + strings.ReplaceAll(file, "\n", "\r\n"), "macintosh": strings.ReplaceAll(file, "\n", "\r"),
-		"no last line end": strings.TrimSuffix(file, "\n"),
+		"no last line end": strings.TrimSuffix(file, "\n"), "a PIN as its punches have it": strings.Replace(file, ",4711,", ",key:4711,", 1),
 	} {
 		rows, err := ReadCSV("r.csv", strings.NewReader(text), Cards{}, time.UTC)
 		if err != nil || !reflect.DeepEqual(rows, want) {
