@@ -422,7 +422,11 @@ func (p *patient) delivery(d destinationConfig) sight {
 		}
 		return ok("%s", detail)
 	case token.AuthFailed:
-		return fail(p.secret(d.SecretFile).remedy(d.SecretFile)+"; or have the account unlocked, then: punchclock queue retry --destination "+d.Name, "%s\n%s", detail, s.LastError)
+		remedy := p.secret(d.SecretFile).remedy(d.SecretFile)
+		if d.Driver == "signin" { // its password is not tried again by itself
+			remedy += "; or have the account unlocked, then: punchclock queue retry --destination " + d.Name
+		}
+		return fail(remedy, "%s\n%s", detail, s.LastError)
 	case token.Misconfigured:
 		return fail("correct what it names in the configuration; no restart is needed", "%s\n%s", detail, s.LastError)
 	}

@@ -537,7 +537,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 		{"a far side that is away", "", dest(func(d *destinationStatus) {
 			d.State, d.LastError, d.Pending, d.OldestUnsentSeconds = "retrying", "no connection", 12, 7300
 		}), "dest.104.delivery", isFailed, "retrying, 12 punches wait, the oldest for 2 hours, last success 2026-11-22T08:58:03.123+08:00\nno connection", "nothing is lost", 1},
-		{"a wrong secret", "", dest(func(d *destinationStatus) { d.State, d.LastError = "auth_failed", "refused" }), "dest.104.delivery", isFailed, "refused", "104-secret; no restart is needed; or have the account unlocked", 1},
+		{"a wrong secret", "", dest(func(d *destinationStatus) { d.State, d.LastError = "auth_failed", "refused" }), "dest.104.delivery", isFailed, "refused", "104-secret; no restart is needed", 1},
 		{"a wrong secret that systemd has handed over", "", func(b *bench) {
 			os.Remove(filepath.Join(b.dir, "104-secret"))
 			b.sys("/etc/credstore/104-secret", "s3cret")
