@@ -39,7 +39,7 @@ type card struct {
 type cardModel struct {
 	name         string
 	write, flush time.Duration
-	samples      int // of each size: the one in a hundred must not be a handful
+	samples      int // of each size: of 1,500 the one in a hundred was off by a tenth, either way
 	perSecond    int // bytes it takes in, beside the cost of a request; 0 for cardPerSecond
 }
 
