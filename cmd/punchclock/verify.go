@@ -183,7 +183,7 @@ func verifyExport(r io.Reader, progress func(uint64)) (queue.Chain, error) {
 				raw := rowOf(queue.Entry{Punch: p}, c.Device, time.UTC)
 				row.Raw, row.RawBits = raw.Raw, raw.RawBits
 			}
-			if what := differs(row, p, c.Device); what != "" {
+			if what := differs(row, p, c.Device); what != "" && len(c.Problems) < queue.MaxProblems {
 				c.Problems = append(c.Problems, queue.Problem{Seq: row.Seq, ID: string(p.ID), What: what + " is not what was written"})
 			}
 		}
