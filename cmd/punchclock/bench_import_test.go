@@ -64,6 +64,10 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 		}
 	}
 	put(0)
+	h.start() // a clock that has not imported anything yet
+	time.Sleep(3 * time.Second)
+	before := procStatus(b, h.cmd.Process.Pid, "VmRSS")
+	h.stop()
 	config, err := os.ReadFile(h.config)
 	if err != nil {
 		b.Fatal(err)
@@ -122,9 +126,7 @@ func BenchmarkTapsDuringAnImport(b *testing.B) {
 		return taps
 	}
 	h.run("roster", "refresh", "--config", h.config) // waits for the look of the start
-	verb()
 	time.Sleep(3 * time.Second)
-	before := procStatus(b, pid, "VmRSS")
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
 		b.Fatal(err) // the peak begins anew
 	}

@@ -93,6 +93,7 @@ func (s *snapshot) write(db *bolt.DB) error {
 	var rest queue.Pace
 	var seal sealer
 	for from := 0; from == 0 || from < len(s.people); from += batch {
+		seal.out = seal.out[:0] // the file has them
 		err := db.Update(func(tx *bolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(peopleBucket)
 			if err != nil {

@@ -81,12 +81,15 @@ var (
 //
 // So are two badges that are one card to a reader of the site; see [Cards].
 func ReadCSV(name string, r io.Reader, cards Cards, loc *time.Location) ([]*Row, error) {
-	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
-	if err != nil {
+	var text bytes.Buffer
+	if known, ok := r.(interface{ Len() int }); ok {
+		text.Grow(min(known.Len(), mostBytes) + bytes.MinRead)
+	}
+	if _, err := text.ReadFrom(io.LimitReader(r, mostBytes+1)); err != nil {
 		return nil, fmt.Errorf("roster: read %s: %w", name, err)
 	}
 	p := &csvFile{name: name, cards: cards, loc: loc}
-	rows := p.read(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
+	rows := p.read(bytes.TrimPrefix(text.Bytes(), []byte("\xEF\xBB\xBF")))
 	if p.errs.Errors != nil {
 		return nil, &p.errs
 	}
@@ -181,9 +184,10 @@ func (p *csvFile) read(data []byte) []*Row {
 	}
 	width := len(header)
 	// As many as there are lines, but for a file of many lines and few rows.
-	rows := make([]*Row, 0, min(len(p.starts), 100_000))
-	p.last, p.before = map[string]int{}, map[int]int{}
-	badges := newIndex(p.cards, 0) // see newSnapshot
+	most := min(len(p.starts), 100_000)
+	rows := make([]*Row, 0, most)
+	p.last, p.before = make(map[string]int, most), map[int]int{}
+	badges := newIndex(p.cards, most)
 	for n := 0; ; n++ {
 		rest.Step(n)
 		record, err := c.Read()

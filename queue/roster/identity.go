@@ -280,7 +280,7 @@ type index struct {
 }
 
 func newIndex(c Cards, people int) *index {
-	return &index{cards: c, plain: map[punch.Badge]holder{}, numbers: make(map[number]holder, people*(1+len(c.Same)))}
+	return &index{cards: c, plain: map[punch.Badge]holder{}, numbers: make(map[number]holder, people*(1+len(c.Same))), badges: make([]punch.Badge, 0, people)}
 }
 
 // Clash is two people whose cards a reader of the site could not tell apart.
@@ -309,9 +309,6 @@ func (x *index) add(person int32, b punch.Badge) (clash Clash, bad bool) {
 		return Clash{}, false
 	}
 	at := int32(len(x.badges))
-	if at == int32(cap(x.badges)) {
-		x.badges = slices.Grow(x.badges, max(64, len(x.badges)))
-	}
 	x.badges = append(x.badges, b)
 	put := func(n number, exact bool) {
 		h, there := x.numbers[n]

@@ -452,6 +452,7 @@ func seal(key []byte, v any) []byte {
 type sealer struct {
 	person stored
 	body   bytes.Buffer
+	out    []byte // the records; whoever needs none of them any more may cut it to nothing
 }
 
 func (s *sealer) seal(key []byte, v any) []byte {
@@ -460,10 +461,11 @@ func (s *sealer) seal(key []byte, v any) []byte {
 		panic(fmt.Sprintf("roster: a record of our own does not encode: %v", err))
 	}
 	body := bytes.TrimSuffix(s.body.Bytes(), []byte{'\n'})
-	out := make([]byte, 5, 5+len(body))
-	out[0] = form
-	binary.BigEndian.PutUint32(out[1:], checksum(key, body))
-	return append(out, body...)
+	from := len(s.out)
+	s.out = append(s.out, form)
+	s.out = binary.BigEndian.AppendUint32(s.out, checksum(key, body))
+	s.out = append(s.out, body...)
+	return slices.Clip(s.out[from:])
 }
 
 // unseal reads a stored record; v never keeps a byte of the transaction's memory.
@@ -566,15 +568,8 @@ func readPerson(k, v []byte, number string) (person, error) {
 
 // newSnapshot indexes people, who come sorted by number. It refuses a number or a badge
 // that is there twice, and notes cards that the site's readers would mix up.
-//
-// Work that rests has maps that grow. A map that is made for 20,000 is megabytes, got and
-// cleared at one stretch; one that grows moves a thousand entries at a time.
 func newSnapshot(m meta, people []*person, cards Cards, rest *queue.Pace) (*snapshot, error) {
-	size := 0
-	if rest == nil {
-		size = len(people)
-	}
-	s := &snapshot{meta: m, people: people, badges: newIndex(cards, size), numbers: make(map[string]int32, size)}
+	s := &snapshot{meta: m, people: people, badges: newIndex(cards, len(people)), numbers: make(map[string]int32, len(people))}
 	for i := range people {
 		rest.Step(i)
 		p := people[i]
