@@ -41,7 +41,8 @@ func twoRosters(h *house, n int) [2]string {
 // people and changes some: by the verb, and by the file that the clock looks after itself.
 // Taps follow each other from the beginning of an import to its end, so that no part of it
 // is passed over. Blocks of as many taps with nobody importing take turns with them, so
-// that a busy machine slows all. rss is what the clock's process takes at most.
+// that a busy machine slows all. rss is what the clock's process takes before its first
+// import, and at most.
 func BenchmarkTapsDuringAnImport(b *testing.B) {
 	h := newHouse(b, settings{people: 20_000, window: "0s"})
 	files := twoRosters(h, 20_000)

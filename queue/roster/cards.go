@@ -276,8 +276,8 @@ func (s *snapshot) follow(old, now *snapshot, cards Cards) bool {
 }
 
 // Block refuses a card from now on, whoever has it and whatever an import says, in every
-// reading that is the same card to the site. It may be repeated; changed is false where
-// it was blocked already.
+// reading that is the same card to the site. It waits for one write, also in the middle of
+// an import. It may be repeated; changed is false where it was blocked already.
 func (r *Roster) Block(b punch.Badge, by string) (changed bool, err error) {
 	now, _ := r.clock()
 	changed, err = r.mark(b, punch.ActBlock, by, func(k register) bool {
