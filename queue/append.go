@@ -18,7 +18,13 @@ import (
 // the medium. It blocks for the commit, two syncs of the medium; appends made at
 // the same time share one. After an error the outcome is unknown: appending the
 // same Tap again is always safe, and yields the record that is there or makes it.
-func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) {
+func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) { return o.Enqueue(d)() }
+
+// Enqueue is the first half of Append: at once the draft has its place behind those that
+// were handed in before, and its number will be above theirs. The function that it
+// returns is the other half. It must be called, once, from any goroutine: those behind
+// this one may have to wait for it.
+func (o *Outbox) Enqueue(d punch.Draft) func() (punch.Punch, error) {
 	r := &request{draft: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
 	o.qmu.Lock()
 	o.queue = append(o.queue, r)
@@ -27,12 +33,14 @@ func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) {
 		r.lead <- struct{}{}
 	}
 	o.qmu.Unlock()
-	select {
-	case <-r.lead:
-		o.lead()
-	case <-r.done:
+	return func() (punch.Punch, error) {
+		select {
+		case <-r.lead:
+			o.lead()
+		case <-r.done:
+		}
+		return r.punch, r.err
 	}
-	return r.punch, r.err
 }
 
 // AppendAll stores several, in order, with as few commits as it takes; taps that come

@@ -564,6 +564,34 @@ func TestReadOnlyOpensBesideNobodyAndChangesNothing(t *testing.T) {
 	}
 }
 
+func TestWhatIsHandedInFirstHasTheLowerNumberWhoeverWaitsForIt(t *testing.T) {
+	b := open(t, Options{Dir: t.TempDir()})
+	const n = 300
+	var all []func() (punch.Punch, error)
+	for i := range n {
+		all = append(all, b.Enqueue(draft(i)))
+	}
+	var waiting sync.WaitGroup
+	for i := n - 1; i >= 0; i-- { // the last one is asked for first
+		waiting.Go(func() {
+			if p, err := all[i](); err != nil || p.Seq != uint64(i+1) || p.Employee != draft(i).Employee {
+				t.Errorf("handed in as number %d, stored as %d: %v", i+1, p.Seq, err)
+			}
+		})
+	}
+	waiting.Wait()
+	// And one waiter for all of them.
+	all = nil
+	for i := range n {
+		all = append(all, b.Enqueue(draft(n+i)))
+	}
+	for i, stored := range all {
+		if p, err := stored(); err != nil || p.Seq != uint64(n+i+1) {
+			t.Fatalf("handed in as number %d, stored as %d: %v", n+i+1, p.Seq, err)
+		}
+	}
+}
+
 func TestChangedWakesWhoWaits(t *testing.T) {
 	b := open(t, Options{Dir: t.TempDir()})
 	c := b.Changed()

@@ -141,6 +141,24 @@ func (h *house) checkQuiet(ps ...person) {
 	}
 }
 
+// Cards that wait in a reader's buffer while the machine stands still come at one moment.
+// They are numbered and answered in the order in which they were tapped all the same.
+func TestTapsThatComeAtOneMomentKeepTheirOrder(t *testing.T) {
+	h := newHouse(t, settings{people: 200})
+	h.start()
+	var burst []byte
+	for _, p := range h.people {
+		burst = append(burst, devicetest.RDM6300(p.card)...)
+	}
+	h.send(burst)
+	for i, p := range h.people {
+		if r := h.answer(); r.Outcome != "stored" || r.Seq != uint64(i+1) || r.Employee != p.number {
+			t.Fatalf("answer %d: %+v, want %s's", i+1, r, p.number)
+		}
+	}
+	h.stop()
+}
+
 func TestThousandPunchesOfAnOutageArriveInOrderUnderTheCeiling(t *testing.T) {
 	const n = 1000
 	h := newHouse(t, settings{people: 50, window: "0s", rate: 20, batch: 25})

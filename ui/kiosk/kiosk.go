@@ -70,7 +70,8 @@
 // attempt, unless another kind was chosen. Only the employee is looked up again. Taps
 // of one person are worked on strictly one after another, so a quick second tap is
 // never taken for the duplicate of a first that was not stored; taps of different
-// people are appended at the same time, so that the outbox can commit them together.
+// people are appended at the same time, so that the outbox can commit them together,
+// and are numbered and answered in the order in which they came ([Enqueuer]).
 //
 // # Numbers and PINs
 //
@@ -143,6 +144,13 @@ type Config struct {
 // and makes no second. An error means that nobody knows whether it was stored.
 type Recorder interface {
 	Append(punch.Draft) (punch.Punch, error)
+}
+
+// Enqueuer is a Recorder that says in which order it stores what is handed in at the same
+// time: in that in which Enqueue was called, which does not block. The function that it
+// returns is Append's other half; it is called, and in that order.
+type Enqueuer interface {
+	Enqueue(punch.Draft) func() (punch.Punch, error)
 }
 
 // Directory knows the people. Both methods answer from memory, never block, and

@@ -37,11 +37,18 @@ type origin struct {
 	reply chan<- ui.Result // nil for a card
 }
 
+// inLine is a tap that has its place among the punches, and waits to be stored.
+type inLine struct {
+	id     punch.Tap
+	stored func() (punch.Punch, error)
+}
+
 // run is one Run: the state's surroundings.
 type run struct {
 	*Kiosk
 	origins  map[punch.Tap]origin
 	appended chan event
+	line     chan inLine // what an Enqueuer was handed, in order
 	results  *queue
 	screens  []mailbox[ui.Screen]
 	cues     []mailbox[ui.Cue]
@@ -60,7 +67,7 @@ type run struct {
 // While 256 taps wait for a medium that does not answer, in is not read, so that the
 // readers wait too and no tap is thrown away.
 func (k *Kiosk) Run(ctx context.Context, in <-chan device.Event) error {
-	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), results: newQueue(), recalled: make(chan event), checked: make(chan event)}
+	r := &run{Kiosk: k, origins: map[punch.Tap]origin{}, appended: make(chan event), line: make(chan inLine, maxAppends), results: newQueue(), recalled: make(chan event), checked: make(chan event)}
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	settled := r.open(reading)
@@ -153,6 +160,12 @@ func (r *run) open(ctx context.Context) <-chan struct{} {
 		r.cues = append(r.cues, box)
 		wg.Go(func() { box.run(s.Play) })
 	}
+	wg.Go(func() {
+		for a := range r.line {
+			p, err := a.stored()
+			r.appended <- event{what: evDone, id: a.id, punch: p, err: err}
+		}
+	})
 	settled := make(chan struct{})
 	go func() {
 		wg.Wait()
@@ -162,6 +175,7 @@ func (r *run) open(ctx context.Context) <-chan struct{} {
 }
 
 func (r *run) close() {
+	close(r.line)
 	r.results.close()
 	if r.recalls != nil {
 		close(r.recalls)
@@ -181,6 +195,10 @@ func (r *run) feed(e event) {
 	for _, a := range acts {
 		switch a := a.(type) {
 		case actAppend:
+			if line, ok := r.parts.Recorder.(Enqueuer); ok {
+				r.line <- inLine{a.id, line.Enqueue(a.draft)} // has room for maxAppends
+				continue
+			}
 			go func() {
 				p, err := r.parts.Recorder.Append(a.draft)
 				r.appended <- event{what: evDone, id: a.id, punch: p, err: err}
