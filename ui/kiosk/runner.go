@@ -49,6 +49,7 @@ type run struct {
 	origins  map[punch.Tap]origin
 	appended chan event
 	line     chan inLine // what an Enqueuer was handed, in order
+	latest   punch.Stamp // of the tap or choice before
 	results  *queue
 	screens  []mailbox[ui.Screen]
 	cues     []mailbox[ui.Cue]
@@ -402,5 +403,12 @@ func (r *run) stamp(last time.Time) (now, then punch.Stamp) {
 	}
 	then.Wall = then.Wall.Truncate(time.Millisecond)
 	then.Uptime = then.Uptime.Truncate(time.Millisecond)
+	// Three clocks were asked one after another: of two taps in one millisecond the second
+	// must not look like the earlier one.
+	wall, up := r.latest.Wall.Sub(then.Wall), r.latest.Uptime-then.Uptime
+	if then.BootID == r.latest.BootID && min(wall, up) >= 0 && max(wall, up) <= time.Millisecond {
+		then.Wall, then.Uptime = r.latest.Wall, r.latest.Uptime
+	}
+	r.latest = then
 	return now, then
 }

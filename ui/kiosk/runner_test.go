@@ -610,3 +610,43 @@ func TestCardIsRefusedFromTheTapAfterItsBlockOn(t *testing.T) {
 		r.stop()
 	})
 }
+
+// waver is a clock whose wall time and uptime are read one after another: every third
+// reading of the wall is a little early.
+type waver struct {
+	bubbleClock
+	n *atomic.Int32
+}
+
+func (w waver) Now() punch.Stamp {
+	s := w.bubbleClock.Now()
+	if w.n.Add(1)%3 == 0 {
+		s.Wall = s.Wall.Add(-time.Microsecond)
+	}
+	return s
+}
+
+func TestOfTwoTapsInOneMillisecondTheSecondIsNotTheEarlier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(_ *Config, p *Parts) { p.Clock = waver{p.Clock.(bubbleClock), new(atomic.Int32)} })
+		for i := range 40 {
+			r.in <- card(i + 1)
+		}
+		time.Sleep(time.Second)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		byNumber := map[string]punch.Stamp{}
+		for _, p := range r.punches {
+			byNumber[p.Employee] = p.Stamp
+		}
+		var before punch.Stamp
+		for i := range 40 {
+			s, ok := byNumber[fmt.Sprintf("000%03d", i+1)]
+			if !ok || s.Wall.Before(before.Wall) || s.Uptime < before.Uptime {
+				t.Fatalf("tap %d: %v, %v after %v, %v", i+1, s.Wall, s.Uptime, before.Wall, before.Uptime)
+			}
+			before = s
+		}
+	})
+}
