@@ -36,6 +36,27 @@ func open(t testing.TB, path string) *Roster {
 	return r
 }
 
+// Whom a file does not change is neither made nor collected again: taps wait for both.
+func TestAnImportLeavesInPlaceWhomItDoesNotChange(t *testing.T) {
+	r := open(t, filepath.Join(t.TempDir(), "roster.db"))
+	file := func(second string) []*Row {
+		return []*Row{row("1", "王小明", "em:0000000001"), row("2", second, "em:0000000002"), row("3", "林小華")}
+	}
+	replace(t, r, file("陳大文")...)
+	if _, _, err := r.Give("em:0000000003", "3", false, "HR"); err != nil {
+		t.Fatal(err)
+	}
+	before := r.now.Load().people
+	replace(t, r, file("陳大同")...)
+	after := r.now.Load().people
+	if after[0] != before[0] || after[1] == before[1] || after[2] != before[2] {
+		t.Error("an import has made anew whom it does not change, or has changed whom others look at")
+	}
+	if before[1].Name != "陳大文" || after[1].Name != "陳大同" || len(after[2].Badges) != 1 {
+		t.Errorf("%+v, %+v, %+v", before[1].Employee, after[1].Employee, after[2].Employee)
+	}
+}
+
 func check(t testing.TB, path string) {
 	t.Helper()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
