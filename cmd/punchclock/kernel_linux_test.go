@@ -224,9 +224,9 @@ func TestKernelWholeClockIdlesWithEveryReader(t *testing.T) {
 			}
 			return chip.Tx(address, w, r)
 		})
-		fourth := 0
+		accesses := 0
 		devicetest.NewSPIDevice(t, 0, 0, func(w, r []byte) error {
-			if fourth++; fourth%4 == 0 { // a look at an empty field is four accesses in one call
+			if accesses++; accesses%5 == 0 { // a look at an empty field is five in one call
 				onWires.Add(1)
 			}
 			return blue.Tx(w, r)

@@ -15,7 +15,8 @@ import (
 // MFRC522 is such a chip at the level of its registers, on an SPI bus, with cards that
 // follow ISO 14443-3 bit by bit. It is written from the data sheets and shares no code
 // with the driver. What is sent and answered takes the time that it takes in the field,
-// and bytes on the bus take theirs: an answer that is asked for too soon is not there yet. Fields are changed in [MFRC522.Do].
+// and bytes on the bus take theirs: an answer that is asked for too soon is not there
+// yet. Fields are changed in [MFRC522.Do].
 type MFRC522 struct {
 	Version byte
 	Gone    bool       // nobody drives the line
@@ -73,6 +74,18 @@ func (s *MFRC522) Reset() {
 	s.fifo, s.answer = nil, nil
 	for _, c := range s.cards { // the field is off
 		c.Unpower()
+	}
+}
+
+// Stray is something that the receiver picks up while it is on, in Do: with an end, which
+// it takes for a frame's, or without.
+func (s *MFRC522) Stray(end bool) {
+	if s.reg[0x01] != 0x0C || s.answer != nil {
+		return
+	}
+	s.fifo = append(s.fifo, 0xA5)
+	if end {
+		s.reg[0x04] |= 0x20
 	}
 }
 

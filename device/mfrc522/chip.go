@@ -50,6 +50,7 @@ const (
 	rxIrq     = 0x20 // ComIrq: an answer has ended
 	idleIrq   = 0x10 // ComIrq: the command has ended
 	errorIrq  = 0x02 // ComIrq: see Error
+	ended     = rxIrq | idleIrq | errorIrq
 	antenna   = 0x03 // TxControl
 
 	modem         = 0x07 // Status2: what the modem does
@@ -195,21 +196,28 @@ const (
 // exchange is air. The chip is asked after a moment, then every millisecond. But what
 // becomes of a call, which most of the time nobody answers, is asked in the same
 // message, behind a register that is read over and over for as long as an answer takes.
-// While nobody answers, the chip's store is empty and it keeps its command: then that
-// message is four accesses.
+// While nobody answers there is nothing to clear up: then that message is five accesses.
+// The first of them shows whether the chip's receiver, which stays on, has picked
+// something up since; then the call went out behind that, and is made once more.
 func (c *chip) exchange(ctx context.Context, send []byte, lastBits, align int, wait time.Duration) (reply, error) {
 	framing, call := byte(align<<4|lastBits), wait == requestWait
+	quiet := call && c.quiet
+	c.quiet = false
 	ops := make([]op, 0, 8+len(outcome))
-	if !call || !c.quiet {
+	if quiet {
+		ops = append(ops, read(regComIrq), read(regFIFOLevel))
+	} else {
 		ops = append(ops, write(regCommand, cmdIdle), write(regComIrq, clearIrq), write(regFIFOLevel, flushFIFO), write(regBitFraming, framing))
 	}
 	ops = append(ops, write(regFIFOData, send...), write(regCommand, cmdTransceive), write(regBitFraming, framing|startSend))
 	if call {
 		ops = append(append(ops, op{reg: regVersion, times: airBytes}), outcome...)
 	}
-	c.quiet = false
 	began := time.Now()
 	got, err := c.do(ops...)
+	if quiet && err == nil && (got[0]&ended != 0 || got[1] != 0) {
+		return c.exchange(ctx, send, lastBits, align, wait)
+	}
 	for asked := call; ; asked = true {
 		if err != nil {
 			return reply{}, err
@@ -220,7 +228,7 @@ func (c *chip) exchange(ctx context.Context, send []byte, lastBits, align int, w
 			if err := c.there(got[6], got[7]); err != nil {
 				return reply{}, err
 			}
-			if irq&(rxIrq|idleIrq|errorIrq) != 0 {
+			if irq&ended != 0 {
 				return c.take(got[1], got[2], got[3], got[4])
 			}
 			busy := does == modemTxWait || does == modemSends || does == modemRxWait || does == modemReceives

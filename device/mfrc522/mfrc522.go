@@ -24,7 +24,7 @@
 //
 // This chip does not look by itself: it is asked ten times a second, which leaves a
 // tap at most 150 ms. While nobody is there that is one wake-up and one call of the
-// kernel each time, with three short transfers and one of half a millisecond, during
+// kernel each time, with four short transfers and one of half a millisecond, during
 // which an answer would come. A card that has been read rests, so that it is not read
 // again; while it may be there it is woken by its own number and put back to rest,
 // which tells a card that stays from one that comes again (see [device.Field]). All

@@ -29,7 +29,7 @@
 // card comes: nothing here wakes for an empty field, but every two seconds to see
 // that the chip is alive. On I²C and SPI the line IRQ says that there is an answer;
 // without that wire the chip is asked twenty times a second, which costs one small
-// transfer each.
+// transfer each, and where the wire says nothing, twice.
 //
 // With a card there the chip answers at once, so it is asked about seven times a
 // second, which tells a card that stays from one that comes again (see
