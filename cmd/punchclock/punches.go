@@ -355,7 +355,7 @@ func (c *csvTable) add(r exportRow) error {
 		r.BootID, strconv.FormatInt(r.UptimeMS, 10), r.Clock.State, strconv.FormatInt(r.Clock.ErrorBoundMS, 10), corrected, r.PrevHash, r.Hash}
 	for _, d := range c.dests {
 		x := r.Deliveries[d]
-		rec = append(rec, x.State, strconv.Itoa(x.Attempts), x.Receipt, x.Reason, x.At, strconv.FormatBool(x.Resent), noFormula(x.Message))
+		rec = append(rec, x.State, strconv.Itoa(x.Attempts), noFormula(x.Receipt), x.Reason, x.At, strconv.FormatBool(x.Resent), noFormula(x.Message))
 	}
 	return c.w.Write(append(rec, r.Record))
 }

@@ -160,7 +160,7 @@ func TestAnExportInCSVHasAMarkInAFileAndNoneAtAPipe(t *testing.T) {
 func TestAnExportInCSVHoldsTheFarSidesWords(t *testing.T) {
 	var b strings.Builder
 	table := &csvTable{w: csv.NewWriter(&b)}
-	row := exportRow{Deliveries: map[string]exportDelivery{"104": {State: "parked", Reason: "emp_no_unknown", Message: "=員工編號不存在"}}}
+	row := exportRow{Deliveries: map[string]exportDelivery{"104": {State: "parked", Reason: "emp_no_unknown", Message: "=員工編號不存在", Receipt: "=1+1"}}}
 	if err := errors.Join(table.add(row), table.end()); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +168,10 @@ func TestAnExportInCSVHoldsTheFarSidesWords(t *testing.T) {
 	if err != nil || len(rows) != 2 {
 		t.Fatalf("%q %v", rows, err)
 	}
-	if i := slices.Index(rows[0], "104_message"); i < 0 || rows[1][i] != "'=員工編號不存在" {
-		t.Errorf("%q", rows)
+	for column, want := range map[string]string{"104_message": "'=員工編號不存在", "104_receipt": "'=1+1"} {
+		if i := slices.Index(rows[0], column); i < 0 || rows[1][i] != want {
+			t.Errorf("%s: %q", column, rows)
+		}
 	}
 }
 
