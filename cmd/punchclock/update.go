@@ -29,6 +29,11 @@ import (
 // nights and holidays without power too: that is no fault of it, and ten healthy minutes
 // of a boot make up for the boot.
 //
+// One that went back is not tried again, but for this: it was well and delivered nothing.
+// It may have broken the network, hence the way back; or the line was down, or the
+// far side. So it is tried again when the version before has delivered something, which
+// shows that there is a way; when it has come back like this three times it is its own fault.
+//
 //	(none) ── begin ──> installing ──> starting ──> trial ──> proven ──> (none), good
 //	                        └─────────────┴───────────┴──> back ──> (none), went back
 //
@@ -111,6 +116,7 @@ const (
 	refusedAltered  = "altered"         // other bytes than what was signed
 	refusedPayload  = "wrong-payload"   // signed, and not what it says it is
 	refusedNoBack   = "no-way-back"     // the running version could not be had again
+	refusedUnsent   = "undelivered"     // it went back with nothing delivered, and nothing has been since
 	refusedPeak     = "peak"            // people are at the door
 	refusedDisk     = "disk"            // the medium or its store is in trouble
 	refusedClock    = "clock"           // nobody has set the time
@@ -134,8 +140,9 @@ type updateState struct {
 	To     string `json:"to,omitempty"`
 	Boot   string `json:"boot,omitempty"` // the boot in which the phase began
 	Boots  int    `json:"boots,omitempty"`
-	Before pulse  `json:"before,omitzero"` // how the clock was before
-	Why    string `json:"why,omitempty"`   // of going back
+	Before pulse  `json:"before,omitzero"`  // how the clock was before
+	Why    string `json:"why,omitempty"`    // of going back
+	Unsent bool   `json:"unsent,omitempty"` // nothing else than that it delivered nothing
 
 	Last   *updateResult     `json:"last,omitempty"`
 	Failed map[string]string `json:"failed,omitempty"` // versions that went back, and why
@@ -147,8 +154,12 @@ type updateResult struct {
 	To     string `json:"to"`
 	Result string `json:"result"` // good, went-back
 	Why    string `json:"why,omitempty"`
-	At     string `json:"at"` // RFC 3339
+	At     string `json:"at"`               // RFC 3339
+	Unsent int    `json:"unsent,omitempty"` // how many times on end it went back only because it delivered nothing
 }
+
+// excused reports whether a version that went back is tried again by itself.
+func (l *updateResult) excused() bool { return l.Unsent > 0 && l.Unsent < trialExcused }
 
 const updateSchema = 1
 
@@ -249,6 +260,11 @@ func (g *gate) look(ctx context.Context, again bool) (running, version string, e
 		return running, "", &refusal{refusedFailed, fmt.Sprintf("version %s was tried and went back: %s", version, why),
 			barredRemedy}
 	}
+	if l := st.Last; l != nil && l.To == version && l.excused() && !again {
+		if p, err := g.pulse(ctx); err == nil && p.Delivers && !p.Delivered { // where it does not answer, fit says what is wrong
+			return running, "", &refusal{refusedUnsent, fmt.Sprintf("version %s was tried and went back: %s; %s has delivered none since then either", version, l.Why, running), unsentRemedy}
+		}
+	}
 	return running, version, g.fit(ctx)
 }
 
@@ -268,7 +284,7 @@ func (g *gate) begin(ctx context.Context, running, version string) error {
 	if err := g.judge(filepath.Join(g.dir, guardName)); err != nil {
 		return fmt.Errorf("keep the running version as judge of the new one: %w", err)
 	}
-	st.From, st.To, st.Why, st.Boots = running, version, "", 0
+	st.From, st.To, st.Why, st.Unsent, st.Boots = running, version, "", false, 0
 	// A clock that does not answer has nothing to compare with: an update may be what
 	// mends it.
 	if st.Before, err = g.pulse(ctx); err != nil {
@@ -465,7 +481,7 @@ func (g *gate) update(ctx context.Context, check, again bool) (a updateAnswer, e
 	switch {
 	case errors.As(err, &no):
 		a.Result, a.Reason, a.Detail, a.Remedy = "refused", no.Reason, no.Detail, no.Remedy
-		if no.Reason == refusedPeak { // it is no fault, and the next hour may do
+		if no.Reason == refusedPeak || no.Reason == refusedUnsent { // it is no fault, and the next hour may do
 			a.Result = "later"
 			return a, nil
 		}
@@ -546,9 +562,15 @@ func (st *updateState) words() (now, last, remedy string) {
 	}
 	if l := st.Last; l != nil {
 		last = "the last one, " + l.From + " to " + l.To + ", "
-		if l.Result == "good" {
+		switch {
+		case l.Result == "good":
 			last += "was found good at " + l.At
-		} else {
+		case l.excused():
+			last += "went back at " + l.At + ", and " + l.To + " is tried again once " + l.From + " has delivered something: " + l.Why
+			if st.Phase == "" {
+				remedy = unsentRemedy
+			}
+		default:
 			last += "went back at " + l.At + ", and " + l.To + " is not tried again by itself: " + l.Why
 		}
 	}
@@ -561,8 +583,10 @@ func (st *updateState) words() (now, last, remedy string) {
 // barred reports whether what was tried last went back, so that it is not tried again by
 // itself.
 func (st *updateState) barred() bool {
-	return st.Phase == "" && st.Last != nil && st.Last.Result != "good"
+	return st.Phase == "" && st.Last != nil && st.Last.Result != "good" && !st.Last.excused()
 }
+
+const unsentRemedy = "see to the network and the destinations, punchclock doctor tells; then it goes on by itself"
 
 const barredRemedy = "mend what it says, then: punchclock update --again; or publish a higher version"
 

@@ -33,7 +33,8 @@ type updateBench struct {
 
 	fares map[string]func(up time.Duration) (pulse, error) // by version
 	began time.Time                                        // when what runs was started
-	seq   uint64                                           // punches that the outbox holds
+	seq   uint64                                           // punches that the outbox held when what runs was started
+	last  uint64                                           // ... and when it was last asked
 
 	boots  int
 	steps  int // that may be done before the power is cut; negative for any number
@@ -51,7 +52,9 @@ func (b *updateBench) at(name string) {
 	b.called = append(b.called, name)
 }
 
-func (b *updateBench) start(version string) { b.runs, b.began = version, time.Now() }
+func (b *updateBench) start(version string) {
+	b.runs, b.began, b.seq = version, time.Now(), max(b.seq, b.last)
+}
 
 func (b *updateBench) Kind() string { return "bench" }
 func (b *updateBench) Running(context.Context) (string, error) {
@@ -154,6 +157,7 @@ func (b *updateBench) take(context.Context) (pulse, error) {
 	p, err := how(up)
 	p.Version, p.Uptime = b.runs, up
 	p.LastSeq += b.seq
+	b.last = max(b.last, p.LastSeq)
 	return p, err
 }
 
@@ -262,11 +266,6 @@ var unfit = map[string]struct {
 		p.Ready = up%(8*time.Minute) >= 20*time.Second
 		return p, err
 	}, "ten minutes on end"},
-	"delivers nothing": {func(up time.Duration) (pulse, error) {
-		p, err := well(20 * time.Minute)(up)
-		p.Delivered = false
-		return p, err
-	}, "delivered none"},
 }
 
 func TestAVersionIsGoodAfterTenHealthyMinutesWithAPunchStoredAndOneDelivered(t *testing.T) {
@@ -485,6 +484,126 @@ func TestAVersionThatIsNotWellGoesBackByItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The line is down during a trial, for hours or for a night: the version is not called
+// good, nor bad. The one before comes back, for it may be the new one that has no network,
+// and the new one is tried again when there is a way.
+func TestALineThatIsDownDuringATrialBarsNoVersion(t *testing.T) {
+	for _, slots := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newUpdateBench()
+			b.slots = slots
+			dir := t.TempDir()
+			up := time.Now().Add(9 * time.Hour)
+			begun := []time.Duration{}
+			from := time.Now()
+			for _, v := range []string{"1.0", "1.1"} {
+				b.fares[v] = func(ran time.Duration) (pulse, error) {
+					p, err := well(20 * time.Minute)(ran)
+					p.Delivered = ran >= 20*time.Minute && time.Now().After(up)
+					return p, err
+				}
+			}
+			for st := (updateState{}); st.Last == nil || st.Last.Result != "good"; time.Sleep(time.Hour) { // the timer
+				if time.Since(from) > 48*time.Hour {
+					t.Fatalf("%+v after two days", st.Last)
+				}
+				a, err := b.gate(dir).update(t.Context(), false, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a.Result == "later" {
+					if a.Reason != refusedUnsent || !time.Now().Before(up) || b.runs != "1.0" || !strings.Contains(a.Detail, "1.0 has delivered none") {
+						t.Errorf("%v after the begin: %+v, %s runs", time.Since(from), a, b.runs)
+					}
+					if st.barred() {
+						t.Error("it is called bad")
+					}
+					var said strings.Builder
+					if err := st.print(&said); err != nil || !strings.Contains(said.String(), "1.1 is tried again once 1.0 has delivered something") || strings.Contains(said.String(), "--again") {
+						t.Errorf("update status: %s %v", said.String(), err)
+					}
+					continue
+				}
+				if a.Result != "begun" {
+					t.Fatalf("%+v", a)
+				}
+				begun = append(begun, time.Since(from))
+				for cut := true; cut; {
+					if cut, err = powered(func() error { return b.gate(dir).resume(t.Context()) }); cut { // the machine is started anew for the update
+						b.on()
+					}
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if st, err = b.gate(dir).load(); err != nil {
+					t.Fatal(err)
+				}
+				if !time.Now().After(up) && (b.runs != "1.0" || b.good != "" || len(st.Failed) > 0) {
+					t.Errorf("the line is still down: %s runs, %q is good, %v failed", b.runs, b.good, st.Failed)
+				}
+			}
+			if b.runs != "1.1" || b.good != "1.1" || len(begun) != 2 || begun[1] < 9*time.Hour {
+				t.Errorf("%s runs, %q is good; it was begun after %v", b.runs, b.good, begun)
+			}
+		})
+	}
+}
+
+// One that does not deliver where the version before does is at fault, though it takes
+// three trials to be sure.
+func TestAVersionThatNeverDeliversIsBarredAfterItsThirdTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newUpdateBench()
+		b.fares["1.0"] = well(time.Minute)
+		b.fares["1.1"] = func(up time.Duration) (pulse, error) {
+			p, err := well(20 * time.Minute)(up)
+			p.Delivered = false
+			return p, err
+		}
+		dir := t.TempDir()
+		again := false
+		for trial, barred := range []bool{false, false, true, true} {
+			time.Sleep(time.Hour)
+			begin := time.Now()
+			if a, err := b.gate(dir).update(t.Context(), false, again); err != nil || a.Result != "begun" {
+				t.Fatalf("trial %d: %+v %v", trial, a, err)
+			}
+			if err := b.gate(dir).resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			st, err := b.gate(dir).load()
+			if err != nil || st.Last.Result != "went-back" || !strings.Contains(st.Last.Why, "delivered none") || b.runs != "1.0" || st.barred() != barred {
+				t.Errorf("trial %d: %+v, barred %v, %s runs, %v", trial, st.Last, st.barred(), b.runs, err)
+			}
+			if took, want := time.Since(begin), 20*time.Minute+trialUnsent; took < want || took > want+2*trialEvery {
+				t.Errorf("trial %d took %v", trial, took)
+			}
+			if again = barred; barred {
+				var no *refusal
+				if _, _, err := b.gate(dir).look(t.Context(), false); !errors.As(err, &no) || no.Reason != refusedFailed {
+					t.Errorf("the next time: %v", err)
+				}
+			}
+		}
+		// Something else that is wrong with it is its own fault at once, also after a line that was down.
+		b.offered, b.fares["1.2"] = "1.2", b.fares["1.1"]
+		for _, how := range []func(time.Duration) (pulse, error){b.fares["1.1"], nil} {
+			time.Sleep(time.Hour)
+			b.fares["1.2"] = how
+			if a, err := b.gate(dir).update(t.Context(), false, false); err != nil || a.Result != "begun" {
+				t.Fatalf("%+v %v", a, err)
+			}
+			if err := b.gate(dir).resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := b.gate(dir).load(); err != nil || st.barred() != (how == nil) {
+				t.Errorf("%+v, %v", st.Last, err)
+			}
+		}
+	})
 }
 
 func TestAVersionThatWasInstalledAndNeverStartedGoesBack(t *testing.T) {

@@ -70,6 +70,7 @@ const (
 	trialSick      = 3 * time.Minute  // without a healthy moment, to go back
 	trialSettle    = time.Hour        // in which the ten minutes must have been had
 	trialUnsent    = 2 * time.Hour    // from a punch that was stored until one is delivered
+	trialExcused   = 3                // times that none was in which it is the version's fault and not the line's
 	trialBoots     = 5                // restarts of the machine, since it was last well for ten minutes
 	trialRestarts  = 3                // of the clock by itself
 	trialBackAgain = time.Minute      // between tries to go back
@@ -151,7 +152,7 @@ func (g *gate) step(ctx context.Context, st *updateState) error {
 		if err := g.in.Good(ctx, st.To); err != nil {
 			return fmt.Errorf("%s has proven itself and could not be made the one that stays: %w; try again with: punchclock update resume", st.To, err)
 		}
-		st.Last = &updateResult{st.From, st.To, "good", "", updateTime()}
+		st.Last = &updateResult{st.From, st.To, "good", "", updateTime(), 0}
 		st.Before = pulse{}
 		delete(st.Failed, st.To)
 		return g.save(st, "")
@@ -159,11 +160,20 @@ func (g *gate) step(ctx context.Context, st *updateState) error {
 		if err := g.goBack(ctx, st); err != nil {
 			return err
 		}
-		st.Last = &updateResult{st.From, st.To, "went-back", st.Why, updateTime()}
-		if st.Failed == nil {
-			st.Failed = map[string]string{}
+		unsent := 0
+		if st.Unsent {
+			unsent = 1
+			if l := st.Last; l != nil && l.To == st.To {
+				unsent += l.Unsent
+			}
 		}
-		st.Failed[st.To] = st.Why
+		st.Last = &updateResult{st.From, st.To, "went-back", st.Why, updateTime(), unsent}
+		if !st.Last.excused() {
+			if st.Failed == nil {
+				st.Failed = map[string]string{}
+			}
+			st.Failed[st.To] = st.Why
+		}
 		st.Before = pulse{}
 		return g.save(st, "")
 	}
@@ -260,7 +270,8 @@ func (g *gate) watch(ctx context.Context, st *updateState) (why string, err erro
 		case !settled && now.Sub(begin) >= trialSettle:
 			return fmt.Sprintf("not well for ten minutes on end within %v", trialSettle), nil
 		case !stored.IsZero() && last.Delivers && !last.Delivered && now.Sub(stored) >= trialUnsent:
-			return fmt.Sprintf("it has stored punches and delivered none within %v; if the network was away, try once more with: punchclock update --again", trialUnsent), nil
+			st.Unsent = true
+			return fmt.Sprintf("it has stored punches and delivered none within %v", trialUnsent), nil
 		}
 		select {
 		case <-ctx.Done():
