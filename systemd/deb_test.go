@@ -313,6 +313,12 @@ func TestPackageFromFirstInstallationToPurge(t *testing.T) {
 	t.Run("a kiosk on a desktop is not put on its screen", func(t *testing.T) {
 		c := c.of(t)
 		k := filepath.Join(here, "bin/deb/punchclock-kiosk_"+firstVersion+"_all.deb")
+		licences := func(deb, name string) string {
+			return sh(t, ".", nil, "bash", "-c", `set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar xO "./usr/share/doc/$2/copyright"`, "-", deb, name)
+		}
+		if of := licences(k, "punchclock-kiosk"); of != licences(one, "punchclock") || !strings.Contains(of, "Noto Sans") {
+			t.Errorf("it comes with other licences than the clock: %.300q", of)
+		}
 		c.write("/etc/systemd/system/display-manager.service", "", 0o644)
 		wantWords(t, c.run("dpkg", "--force-depends", "-i", c.put(k)), "this machine has a desktop")
 		if c.exists("/etc/systemd/system/multi-user.target.wants/punchclock-kiosk.service") || c.exists("/etc/chromium/policies/managed/punchclock.json") {
