@@ -104,7 +104,8 @@ func switchOn(t *testing.T, card, built, cloud string) *machine {
 		// The boot loader's part is the emulator's: there is no U-Boot with a Pi's memory here.
 		args = append(args, "-M", "virt,highmem=off", "-cpu", "cortex-a53", "-m", "1024", "-serial", "file:"+m.console,
 			"-kernel", filepath.Join(built, "vmlinuz"), "-initrd", filepath.Join(built, "initrd.img"), "-append", "console=ttyAMA0 rauc.slot=A "+said,
-			"-drive", "if=none,id=card,format=raw,file="+card, "-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci",
+			// The guest's card is quick at once: how busy this machine's disk is, is not its matter.
+			"-drive", "if=none,id=card,format=raw,cache=unsafe,file="+card, "-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci",
 			"-device", "virtio-net-pci,netdev=net", "-device", "qemu-xhci", "-device", "usb-serial,chardev=reader")
 	case "raspi3b":
 		// QEMU restarts the machine when its watchdog is armed, and not when it has run out.
@@ -307,7 +308,7 @@ func TestImageTakesATapFromAFreshCardToTheCloud(t *testing.T) {
 	}
 
 	// How long it took, in the guest's time.
-	initramfs := regexp.MustCompile(`init: slot A is \S+, after ([0-9.]+) s`).FindStringSubmatch(m.said())
+	initramfs := regexp.MustCompile(`init: slot A is \S+, after ([0-9.]+) s, begun after ([0-9.]+) s`).FindStringSubmatch(m.said())
 	if initramfs == nil {
 		t.Fatal("the initramfs did not say when it was done")
 	}
@@ -315,17 +316,27 @@ func TestImageTakesATapFromAFreshCardToTheCloud(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	begun, err := strconv.ParseFloat(initramfs[2], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
 	data, start, ready := m.at("Mounted data.mount"), m.at("Starting punchclock.service"), m.at("Started punchclock.service")
 	share := func(from, to float64) string { return fmt.Sprintf("%.1f s (%.0f %%)", to-from, (to-from)/ready*100) }
 	t.Logf("READY=1 after %.1f s: kernel and initramfs %s, Debian until the data partition is there %s, until the clock is started %s, the clock %s",
 		ready, share(0, first), share(first, data), share(data, start), share(start, ready))
-	for _, u := range []string{"punchclock-data", "punchclock-provision", "punchclock"} {
-		from, to := m.at("Starting "+u+".service"), ready
-		if u != "punchclock" {
-			to = m.at("Finished " + u + ".service")
+	// Nothing of ours keeps the clock from its first tap for longer than a second. The four
+	// processors of an emulated Pi share one's time: there the figures are told only.
+	ours := func(what string, from, to float64) {
+		t.Logf("%s: %.2f s", what, to-from)
+		if to-from > 1 && os.Getenv("MACHINE") != "raspi3b" {
+			t.Errorf("%s takes %.2f s, want a second at most", what, to-from)
 		}
-		t.Logf("%s: %.2f s", u, to-from)
 	}
+	ours("initramfs", begun, first)
+	for _, u := range []string{"punchclock-data", "punchclock-provision"} {
+		ours(u, m.at("Starting "+u+".service"), m.at("Finished "+u+".service"))
+	}
+	ours("punchclock", start, ready)
 }
 
 // A card that has lost its data partition is a clock that says so, and no shell.

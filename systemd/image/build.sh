@@ -89,6 +89,7 @@ find "$root/usr/share/doc" -type d -empty -delete
 mkdir -m 700 "$root/var/lib/private" # as systemd wants it
 mkdir -p "$root"/{data,usr/local/bin,boot/firmware,var/cache,var/log,run/rauc}
 cp -r "$here/overlay/." "$root/"
+cut -d' ' -f2 "$root/etc/keep.fstab" | (cd "$root" && xargs -I{} mkdir -p .{})
 install -D "$program" "$root/usr/bin/punchclock"
 ln -s ../../bin/punchclock "$root/usr/local/bin/punchclock" # where the units expect it
 mkdir -p "$root/usr/share/doc/punchclock"
@@ -136,8 +137,15 @@ for u in ctrl-alt-del.target getty.target getty@.service serial-getty@.service a
 	e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-sysext.socket systemd-machine-id-commit.service systemd-journal-flush.service; do
 	ln -sfn /dev/null "$units/$u"
 done
+# Nor what a clock has nothing for: each is a program or two before the first tap.
+for u in dev-hugepages.mount dev-mqueue.mount sys-kernel-{config,debug,tracing}.mount sys-fs-fuse-connections.mount \
+	proc-sys-fs-binfmt_misc.automount systemd-random-seed.service; do
+	ln -sfn /dev/null "$units/$u"
+done
 mkdir -p "$root/etc/systemd/system-generators"
-ln -sfn /dev/null "$root/etc/systemd/system-generators/systemd-getty-generator"
+for g in getty gpt-auto hibernate-resume rc-local run ssh system-update sysv tpm2; do
+	ln -sfn /dev/null "$root/etc/systemd/system-generators/systemd-$g-generator"
+done
 
 # Drivers of what a Pi has, of what hangs on a clock, and of the emulator; with all
 # that they need.
@@ -148,6 +156,7 @@ awk -F: -vkeep="^kernel/($keep)[/.]" '
 	END { for (i = 1; i <= n; i++) if (!(want[i] in have)) { have[want[i]]; print want[i]
 		m = split(needs[want[i]], d, " "); for (j = 1; j <= m; j++) want[++n] = d[j] } }' "$modules/modules.dep" |
 	sort | (cd "$modules" && cpio -pdm --quiet "$root/usr/lib/modules/$kernel")
+find "$root/usr/lib/modules" -name '*.ko.xz' -exec xz -d {} + # the slot is packed anyway, with what is unpacked ten times as fast
 cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/usr/lib/modules/$kernel/"
 depmod -b "$root/usr" "$kernel"
 # Wi-Fi of the boards: what is linked to by their names, and the rules of the countries.
@@ -159,14 +168,16 @@ mkdir -p "$t"/ir/{bin,dev,proc,sys,mod}
 cp "$root/usr/bin/busybox" "$t/ir/bin/"
 install "$here/init" "$t/ir/init"
 # The watchdog's too: systemd arms it first of all, and without it a Pi does not restart.
-for m in bcm2835_wdt bcm2835 sdhci-iproc sdhci-brcmstb mmc_block virtio_pci virtio_blk squashfs overlay; do
-	modprobe -d "$root/usr" -S "$kernel" --show-depends "$m"
-done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r ko; do
-	xz -dc "$ko" > "$t/ir/mod/$(basename "$ko" .xz)"
-	basename "$ko" .xz >> "$t/ir/mod/order"
+# First a word of the boards that have it, then what needs each other, or the same third.
+for line in 'bcm bcm2835_wdt' 'bcm bcm2835' 'bcm sdhci-iproc sdhci-brcmstb' 'bcm mmc_block' 'virt virtio_pci virtio_blk' ', squashfs' ', overlay'; do
+	boards=${line%% *} line=${line#* }
+	need=$(for m in $line; do modprobe -d "$root/usr" -S "$kernel" --show-depends "$m"; done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }')
+	[ -n "$need" ] || continue # the kernel has it
+	cp $need "$t/ir/mod/"
+	echo "$boards" $(basename -a $need) >> "$t/ir/mod/order"
 done
 find "$t/ir" "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-(cd "$t/ir" && find . | sort | cpio -o -H newc --quiet --reproducible -R 0:0 | xz -9 --check=crc32) > "$t/initrd.img"
+(cd "$t/ir" && find . | sort | cpio -o -H newc --quiet --reproducible -R 0:0 | zstd -q -19) > "$t/initrd.img"
 
 echo "slot"
 mksquashfs "$root" "$t/slot" -comp zstd -Xcompression-level 9 -all-root -noappend -quiet -no-progress
