@@ -51,7 +51,7 @@ var en = map[Key]string{
 	PageLost:      "This page lost the punch clock. Reconnecting",
 	NotReady:      "Punches cannot be saved now. Please tell the office",
 	Mended:        "Stored data was damaged and has been repaired",
-	SpaceLow:      "Storage is nearly full",
+	SpaceLow:      "Less than 20% of the storage is free",
 
 	PINTitle:     "Punch by employee number",
 	PINNumber:    "Employee no.",

@@ -51,7 +51,7 @@ var fil = map[Key]string{
 	PageLost:      "Nawala ang koneksyon, kumokonekta muli",
 	NotReady:      "Hindi makapag-save ngayon, sabihan ang opisina",
 	Mended:        "Nasira ang datos at naayos na",
-	SpaceLow:      "Malapit nang mapuno ang storage",
+	SpaceLow:      "Wala nang 20% ang bakanteng storage",
 
 	PINTitle:     "Gamit ang numero",
 	PINNumber:    "Numero ng empleyado",

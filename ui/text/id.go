@@ -51,7 +51,7 @@ var id = map[Key]string{
 	PageLost:      "Layar terputus, menyambung kembali",
 	NotReady:      "Absen belum bisa disimpan, beri tahu kantor",
 	Mended:        "Data sempat rusak dan sudah diperbaiki",
-	SpaceLow:      "Penyimpanan hampir penuh",
+	SpaceLow:      "Penyimpanan kosong kurang dari 20%",
 
 	PINTitle:     "Absen dengan nomor",
 	PINNumber:    "Nomor karyawan",

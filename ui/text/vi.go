@@ -51,7 +51,7 @@ var vi = map[Key]string{
 	PageLost:      "Màn hình mất kết nối, đang thử lại",
 	NotReady:      "Hiện không thể chấm công, hãy báo quản lý",
 	Mended:        "Dữ liệu từng bị hỏng và đã được sửa",
-	SpaceLow:      "Bộ nhớ sắp đầy",
+	SpaceLow:      "Bộ nhớ trống còn chưa đến 20%",
 
 	PINTitle:     "Chấm công bằng mã số",
 	PINNumber:    "Mã nhân viên",

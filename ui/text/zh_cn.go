@@ -51,7 +51,7 @@ var zhCN = map[Key]string{
 	PageLost:      "画面与打卡机失去连接，正在重新连接",
 	NotReady:      "目前无法打卡，请通知管理员",
 	Mended:        "数据曾受损并已修复，请通知管理员",
-	SpaceLow:      "存储空间即将用完",
+	SpaceLow:      "剩余存储空间不到20%",
 
 	PINTitle:     "工号打卡",
 	PINNumber:    "工号",

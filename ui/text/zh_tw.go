@@ -51,7 +51,7 @@ var zhTW = map[Key]string{
 	PageLost:      "畫面與打卡鐘失去連線，重新連線中",
 	NotReady:      "目前無法打卡，請通知管理員",
 	Mended:        "資料曾受損並已修復，請通知管理員",
-	SpaceLow:      "儲存空間即將用完",
+	SpaceLow:      "剩餘儲存空間不到20%",
 
 	PINTitle:     "員編打卡",
 	PINNumber:    "員編",

@@ -34,7 +34,7 @@ var sick = map[string]any{
 
 func TestStatusPageTellsATechnicianWhatIsWrongAndNothingAboutPeople(t *testing.T) {
 	for lang, words := range map[string][]string{
-		"zh-TW": {"裝置狀態", "3 筆待上傳，最舊 2 分鐘", "重試中", "認證失敗", "2 筆需人工處理", "讀卡機", "啟動後尚無", "未連線", "儲存空間即將用完"},
+		"zh-TW": {"裝置狀態", "3 筆待上傳，最舊 2 分鐘", "重試中", "認證失敗", "2 筆需人工處理", "讀卡機", "啟動後尚無", "未連線", "剩餘儲存空間不到20%"},
 		"en":    {"Device status", "3 punches to upload, oldest waiting 2 min", "Login refused", "2 punches need attention"},
 	} {
 		s, h := build(t, func(c *web.Config) { c.Language = lang })
