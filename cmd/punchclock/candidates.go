@@ -340,7 +340,7 @@ func (a *archive) hire(id, number, badge string) (punch.Employee, error) {
 	if err := roster.WriteCSV(&line, []punch.Employee{e}, a.cfg.Device.Timezone); err != nil {
 		return punch.Employee{}, err
 	}
-	rows, err := roster.ReadCSV("roster", strings.NewReader(line.String()), a.cfg.cards(), a.cfg.Device.Timezone)
+	rows, err := roster.ReadCSV("roster", []byte(line.String()), a.cfg.cards(), a.cfg.Device.Timezone)
 	if err != nil {
 		return punch.Employee{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}

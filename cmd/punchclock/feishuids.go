@@ -374,15 +374,14 @@ type idWork struct {
 
 // takeOver counts the ids as known that an earlier, broken off run has written.
 func (w *idWork) takeOver(path string, cards roster.Cards, loc *time.Location) error {
-	f, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	had, err := roster.ReadCSV(filepath.Base(path), f, cards, loc)
+	had, err := roster.ReadCSV(filepath.Base(path), data, cards, loc)
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%s is there and is no roster; name another --output:\n%w", path, err)}
 	}

@@ -70,20 +70,25 @@ func sumOf(data []byte) []byte {
 func (a *archive) serveImport(w http.ResponseWriter, r *http.Request) {
 	defer collectLate()()
 	q := r.URL.Query()
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rosterMost+1))
+	var text bytes.Buffer
+	if 0 < r.ContentLength && r.ContentLength <= rosterMost { // in one piece, without several smaller ones to collect
+		text.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := text.ReadFrom(http.MaxBytesReader(w, r.Body, rosterMost+1))
+	data := text.Bytes()
 	sum := sumOf(data)
 	var rows []*roster.Row
 	if err == nil {
 		data, err = roster.Decode(q.Get("name"), cmp.Or(q.Get("encoding"), "utf-8"), data)
 	}
 	if err == nil {
-		rows, err = roster.ReadCSV(q.Get("name"), bytes.NewReader(data), a.cfg.cards(), a.cfg.Device.Timezone)
+		rows, err = roster.ReadCSV(q.Get("name"), data, a.cfg.cards(), a.cfg.Device.Timezone)
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	data = nil // before the new roster takes its place beside the old one
+	data, text = nil, bytes.Buffer{} // before the new roster takes its place beside the old one
 	var diff roster.Diff
 	if q.Get("dry") != "" {
 		diff, err = a.roster.Preview(rows)
@@ -130,7 +135,7 @@ func rosterCommand(t *tool) *cobra.Command {
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
-			if _, err := roster.ReadCSV(name, bytes.NewReader(text), cfg.cards(), cfg.Device.Timezone); err != nil {
+			if _, err := roster.ReadCSV(name, text, cfg.cards(), cfg.Device.Timezone); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("nothing was imported:\n%w", err)}
 			}
 			cl, err := control(cfg, true)

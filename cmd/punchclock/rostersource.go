@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -226,7 +225,7 @@ func (s *rosterSource) update(ctx context.Context) (*roster.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := roster.ReadCSV(name, bytes.NewReader(text), s.cfg.cards(), s.cfg.Device.Timezone)
+	rows, err := roster.ReadCSV(name, text, s.cfg.cards(), s.cfg.Device.Timezone)
 	if err != nil {
 		return nil, err
 	}

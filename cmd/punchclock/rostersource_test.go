@@ -176,7 +176,7 @@ func TestAnImportByHandStaysUntilTheSourceChanges(t *testing.T) {
 	hr.body = "employee_no\n1\n"
 	d := newDesk(t, rosterConfig{Source: hr.URL})
 	d.look()
-	rows, err := roster.ReadCSV("hand", strings.NewReader("employee_no\n1\n7\n"), roster.Cards{}, time.UTC)
+	rows, err := roster.ReadCSV("hand", []byte("employee_no\n1\n7\n"), roster.Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}

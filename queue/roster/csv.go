@@ -63,7 +63,7 @@ var (
 	languageForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z]{2,4})?$`)
 )
 
-// ReadCSV reads a roster in CSV with a header line, from a file of that name.
+// ReadCSV reads a roster in CSV with a header line, the data of a file of that name.
 //
 // Columns are split by commas, or all by semicolons or tabs, and may come in any
 // order; only employee_no is required; one that is not known is refused. badges alone may hold several values, split by semicolons.
@@ -76,20 +76,11 @@ var (
 // decides over everybody's PIN; where it has none, PINs stay as they are.
 //
 // A file with anything wrong gives no rows and *CSVErrors, which holds up to twenty
-// mistakes; a number or a badge that occurs twice is told with both lines. Other
-// errors come from r.
-//
-// So are two badges that are one card to a reader of the site; see [Cards].
-func ReadCSV(name string, r io.Reader, cards Cards, loc *time.Location) ([]*Row, error) {
-	var text bytes.Buffer
-	if known, ok := r.(interface{ Len() int }); ok {
-		text.Grow(min(known.Len(), mostBytes) + bytes.MinRead)
-	}
-	if _, err := text.ReadFrom(io.LimitReader(r, mostBytes+1)); err != nil {
-		return nil, fmt.Errorf("roster: read %s: %w", name, err)
-	}
+// mistakes; a number or a badge that occurs twice is told with both lines. So are two
+// badges that are one card to a reader of the site; see [Cards].
+func ReadCSV(name string, data []byte, cards Cards, loc *time.Location) ([]*Row, error) {
 	p := &csvFile{name: name, cards: cards, loc: loc}
-	rows := p.read(bytes.TrimPrefix(text.Bytes(), []byte("\xEF\xBB\xBF")))
+	rows := p.read(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
 	if p.errs.Errors != nil {
 		return nil, &p.errs
 	}

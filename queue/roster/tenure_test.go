@@ -55,7 +55,7 @@ func (h *house) again() {
 func (h *house) at(date string, lines ...string) Diff {
 	h.t.Helper()
 	h.now = day(date)
-	rows, err := ReadCSV("hr", strings.NewReader("employee_no,name,badges,signin_id,valid_from,valid_to\n"+strings.Join(lines, "\n")+"\n"), h.cards, time.UTC)
+	rows, err := ReadCSV("hr", []byte("employee_no,name,badges,signin_id,valid_from,valid_to\n"+strings.Join(lines, "\n")+"\n"), h.cards, time.UTC)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func TestExportWithDaysComesBackAsItWas(t *testing.T) {
 	}
 	want := "employee_no,name,badges,feishu_id,signin_id,language,active,valid_from,valid_to\n1,a,,,,,true,2026-01-01,2026-06-30\n2,b,,,,,true,2026-01-05T08:30:00Z,\n"
 	h.want("the file", b.String(), want)
-	rows, err := ReadCSV("r", strings.NewReader(want), Cards{}, time.UTC)
+	rows, err := ReadCSV("r", []byte(want), Cards{}, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
