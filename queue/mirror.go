@@ -456,7 +456,15 @@ func (o *Outbox) copyMirror(ctx context.Context) error {
 	return nil
 }
 
-// runMirror copies behind the taps until ctx is done, and heals what was lost.
+// heal puts back what was lost, block by block. It goes on beside the copying: a block
+// takes seconds on a slow card, and what people tap meanwhile is to be copied within one.
+func (o *Outbox) heal(ctx context.Context) {
+	for o.hasHoles() && ctx.Err() == nil {
+		o.healStep()
+	}
+}
+
+// runMirror copies behind the taps until ctx is done.
 func (o *Outbox) runMirror(ctx context.Context) {
 	wait := func(d time.Duration) {
 		select {
@@ -466,7 +474,6 @@ func (o *Outbox) runMirror(ctx context.Context) {
 	}
 	var said bool
 	for {
-		o.healStep()
 		err := o.copyMirror(ctx)
 		o.mir.note(err)
 		switch {
@@ -481,9 +488,6 @@ func (o *Outbox) runMirror(ctx context.Context) {
 		}
 		if err != nil {
 			wait(mirrorRetry)
-			continue
-		}
-		if o.hasHoles() {
 			continue
 		}
 		select {

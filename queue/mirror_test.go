@@ -648,6 +648,28 @@ func TestMirrorOfAnotherDeviceIsNotTakenOver(t *testing.T) {
 	}
 }
 
+// A start may take seconds where a file is missing. What the last life had not copied is
+// copied before that: a second copy a second behind the taps is no use if it waits.
+func TestStartCopiesFirstWhatTheLastLifeHasLeft(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{SegmentRecords: 20}
+	b := mirrored(t, dir, o)
+	for i := range 50 {
+		appendN(t, b, i, 1)
+		b.Tidy()
+	}
+	copyNow(t, b)
+	appendN(t, b, 50, 7)
+	b.Close() // nobody ran it, so nothing was copied
+	if err := os.Remove(segmentPath(dir, 1)); err != nil {
+		t.Fatal(err)
+	}
+	b = mirrored(t, dir, o)
+	if s := b.Stats(); s.LastSeq != 57 || s.Mirror.Behind != 0 {
+		t.Errorf("after the start %d of %d punches are not in the second copy", s.Mirror.Behind, s.LastSeq)
+	}
+}
+
 // The real kill: a process with a mirror is killed under taps, then the database is
 // deleted. What was acknowledged a second before the last kill comes back.
 func TestMirrorHoldsWhatWasAcknowledgedASecondBeforeTheKill(t *testing.T) {

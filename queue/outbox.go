@@ -28,6 +28,7 @@
 package queue
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -393,6 +394,11 @@ func (o *Outbox) openFiles() error {
 		}
 		o.findHoles(ends)
 		break
+	}
+	// What the last life had not copied yet comes first: whatever a start takes, it is not
+	// to lie in one place only for longer. Run tries again, and tells of an error.
+	if o.mir != nil && !o.opt.ReadOnly && o.head-min(o.head, o.mir.last.Load()) <= mirrorBurst {
+		o.mir.note(o.copyMirror(context.Background()))
 	}
 	for begin := time.Now(); o.hasHoles() && time.Since(begin) < healAtOnce; { // the rest is Run's
 		o.healStep()

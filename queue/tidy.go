@@ -32,6 +32,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	defer mirror.Wait()
 	if o.mir != nil {
 		mirror.Go(func() { o.runMirror(ctx) })
+		mirror.Go(func() { o.heal(ctx) })
 	}
 	for {
 		select {
