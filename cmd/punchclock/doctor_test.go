@@ -402,7 +402,7 @@ func TestEachFaultIsFoundWithItsRemedy(t *testing.T) {
 			b.space = func(string) (space, error) { return space{6e9, 32e9, 1e6, 2e6}, nil }
 		}, "state.space", isWarning, "6.0 GB of 32 GB free (19 %)", "make room", 0},
 		{"three weeks left", "", func(b *bench) {
-			b.space = func(string) (space, error) { return space{70e6, 80e6, 1e6, 2e6}, nil }
+			b.space = func(string) (space, error) { return space{6.9e6, 32e6, 1e6, 2e6}, nil }
 		}, "state.space", isWarning, "space for 24 more days at this site's rate, 200 punches a day over 28 days", "make room", 0},
 		{"no more files", "", func(b *bench) {
 			b.space = func(string) (space, error) { return space{20e9, 32e9, 7, 2e6}, nil }
