@@ -627,7 +627,6 @@ func TestUpdateGoodVersionStays(t *testing.T) {
 	m.wait("version 2 answered", func() bool { v, _ := m.up(); return v == "2.0" })
 	m.waitLine("phase=trial", "to=2.0")
 	mark("trial")
-	tap()
 	m.setAway(false)
 	m.wait("all punches were in the cloud", func() bool {
 		for i := 1; i < n; i++ {
@@ -637,10 +636,20 @@ func TestUpdateGoodVersionStays(t *testing.T) {
 		}
 		return true
 	})
-	note := noteOf(t, card, "slots.env")
-	if m.sayings("phase=proven") == 0 && !tells(note, 2) {
-		t.Errorf("U-Boot is told %q while version 2 is on trial, want two more tries", note)
+	// Nobody taps in its first ten minutes: it is not called good, and gets its tries back.
+	tried := noteOf(t, card, "slots.env")
+	if !tells(tried, 2) {
+		t.Errorf("U-Boot is told %q while version 2 is on trial, want two more tries", tried)
 	}
+	m.wait("version 2 was well for ten minutes", func() bool { return m.sayings("phase=trial", "to=2.0") == 2 })
+	held := noteOf(t, card, "slots.env")
+	if !tells(held, 3) {
+		t.Errorf("U-Boot is told %q after ten well minutes, want three tries as at first", held)
+	}
+	if m.sayings("phase=proven") > 0 {
+		t.Error("version 2 is called good without a tap")
+	}
+	tap()
 	m.foundGood(func() {
 		if n < people/2 {
 			tap()
