@@ -221,7 +221,6 @@ func (o *Outbox) commit(group []*request) {
 	}
 	if err == nil && len(items) > 0 {
 		o.lastCommit.Store(int64(time.Since(o.opened)))
-		o.spent.Add(1)
 		if fn := o.commits.Load(); fn != nil {
 			(*fn)(time.Since(begin), len(items))
 		}

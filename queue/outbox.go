@@ -153,7 +153,6 @@ type Outbox struct {
 
 	opened     time.Time
 	lastCommit atomic.Int64 // since opened, in nanoseconds
-	spent      atomic.Int64 // commits since memory was collected between punches
 
 	work    chan struct{} // something for Run to do
 	commits atomic.Pointer[func(time.Duration, int)]

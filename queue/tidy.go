@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -65,10 +64,6 @@ func (o *Outbox) Run(ctx context.Context) error {
 const (
 	quiet       = 100 * time.Millisecond // without a punch, before anything is done between them
 	quietAtMost = 2 * time.Second        // is waited for that
-
-	// collectAfter is how many commits' memory is let lie, 11 KB each: well under the 2 MB
-	// with which the runtime begins at the earliest.
-	collectAfter = 64
 )
 
 // Tidy is one round of what Run does. It may be repeated.
@@ -93,12 +88,6 @@ func (o *Outbox) tidy(ctx context.Context) error {
 		if err := o.step(func() (err error) { again, err = o.aheadStep(); return err }); err != nil {
 			return err
 		}
-	}
-	// Memory is best collected now, too. It takes the processors for some milliseconds, and
-	// of its own accord the runtime does so when memory is asked for, which is in a tap.
-	if o.spent.Load() >= collectAfter {
-		o.spent.Store(0)
-		runtime.GC()
 	}
 	return nil
 }
