@@ -397,7 +397,7 @@ func (o *Outbox) openFiles() error {
 	}
 	// What the last life had not copied yet comes first: whatever a start takes, it is not
 	// to lie in one place only for longer. Run tries again, and tells of an error.
-	if o.mir != nil && !o.opt.ReadOnly && o.head-min(o.head, o.mir.last.Load()) <= mirrorBurst {
+	if s := o.mirrorStats(o.head); s.On && s.Behind <= mirrorBurst {
 		o.mir.note(o.copyMirror(context.Background()))
 	}
 	for begin := time.Now(); o.hasHoles() && time.Since(begin) < healAtOnce; { // the rest is Run's
