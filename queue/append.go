@@ -25,20 +25,16 @@ func (o *Outbox) Append(d punch.Draft) (punch.Punch, error) { return o.Enqueue(d
 // returns is the other half. It must be called, once, from any goroutine: those behind
 // this one may have to wait for it.
 func (o *Outbox) Enqueue(d punch.Draft) func() (punch.Punch, error) {
-	r := &request{draft: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
+	r := &request{draft: d, turn: make(chan struct{}, 1)}
 	o.qmu.Lock()
 	o.queue = append(o.queue, r)
 	if !o.leading {
 		o.leading = true
-		r.lead <- struct{}{}
+		r.turn <- struct{}{}
 	}
 	o.qmu.Unlock()
 	return func() (punch.Punch, error) {
-		select {
-		case <-r.lead:
-			o.lead()
-		case <-r.done:
-		}
+		o.await(r)
 		return r.punch, r.err
 	}
 }
@@ -49,7 +45,7 @@ func (o *Outbox) Enqueue(d punch.Draft) func() (punch.Punch, error) {
 func (o *Outbox) AppendAll(ds []punch.Draft) error {
 	all := make([]*request, len(ds))
 	for i, d := range ds {
-		all[i] = &request{draft: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
+		all[i] = &request{draft: d, turn: make(chan struct{}, 1)}
 	}
 	if len(all) == 0 {
 		return nil
@@ -58,21 +54,24 @@ func (o *Outbox) AppendAll(ds []punch.Draft) error {
 	o.queue = append(o.queue, all...)
 	if !o.leading {
 		o.leading = true
-		all[0].lead <- struct{}{}
+		all[0].turn <- struct{}{}
 	}
 	o.qmu.Unlock()
 	var errs []error
 	for _, r := range all { // the lead comes to the first that is not stored
-		select {
-		case <-r.lead:
-			o.lead()
-		case <-r.done:
-		}
+		o.await(r)
 		if r.err != nil && (errs == nil || errs[len(errs)-1].Error() != r.err.Error()) {
 			errs = append(errs, r.err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// await returns when the request is done, by another's commit or by one of its own.
+func (o *Outbox) await(r *request) {
+	if _, lead := <-r.turn; lead {
+		o.lead()
+	}
 }
 
 // lead commits the first of the queue, the caller's own punch among them, and
@@ -94,7 +93,7 @@ func (o *Outbox) lead() {
 	o.qmu.Lock()
 	defer o.qmu.Unlock()
 	if o.leading = len(o.queue) > 0; o.leading {
-		o.queue[0].lead <- struct{}{}
+		o.queue[0].turn <- struct{}{}
 	} else {
 		o.queue = nil
 	}
@@ -129,7 +128,7 @@ func (o *Outbox) commit(group []*request) {
 		}
 		if seq, ok := o.recent[r.draft.Tap]; ok {
 			r.punch, r.err = o.one(seq)
-			close(r.done)
+			close(r.turn)
 			continue
 		}
 		if r.draft.Tap != (punch.Tap{}) {
@@ -144,7 +143,7 @@ func (o *Outbox) commit(group []*request) {
 	if err != nil {
 		for _, r := range group {
 			r.err = fmt.Errorf("outbox: append: %w", err)
-			close(r.done)
+			close(r.turn)
 		}
 		return
 	}
@@ -157,6 +156,7 @@ func (o *Outbox) commit(group []*request) {
 		r     *request
 		seq   uint64
 		value []byte
+		hash  [32]byte
 	}
 	var items []item
 	bytes := 0
@@ -164,12 +164,12 @@ func (o *Outbox) commit(group []*request) {
 		v, err := encodeRecord(seq+1, prev, &r.draft)
 		if err != nil {
 			r.err = fmt.Errorf("outbox: append: %w", err)
-			close(r.done)
+			close(r.turn)
 			continue
 		}
 		seq++
 		prev = hashRecord(seq, v)
-		items = append(items, item{r, seq, v})
+		items = append(items, item{r, seq, v, prev})
 		bytes += 16 + 8 + len(v)
 	}
 	if len(items) > 0 {
@@ -209,15 +209,16 @@ func (o *Outbox) commit(group []*request) {
 		if err != nil {
 			it.r.err = fmt.Errorf("outbox: append: the outcome is unknown: %w", err)
 		} else {
-			it.r.punch, it.r.err = decodeRecord(o.opt.Device, it.seq, it.value)
+			it.r.punch, it.r.err = parseRecord(o.opt.Device, it.seq, it.value)
+			it.r.punch.Hash = it.hash
 			o.remember(it.r.draft.Tap, it.seq)
 		}
-		close(it.r.done)
+		close(it.r.turn)
 	}
 	for _, r := range twins {
 		first := seen[r.draft.Tap]
 		r.punch, r.err = first.punch, first.err
-		close(r.done)
+		close(r.turn)
 	}
 	if err == nil && len(items) > 0 {
 		o.lastCommit.Store(int64(time.Since(o.opened)))

@@ -72,13 +72,16 @@ func (c *Chain) problem(seq uint64, format string, args ...any) {
 // as it is.
 func (c *Chain) Add(seq uint64, value []byte) (p punch.Punch, ok bool) {
 	p, err := decodeRecord(c.Device, seq, value)
+	if err != nil {
+		p.Hash = hashRecord(seq, value)
+	}
 	defer func() {
 		if c.Records == 0 {
 			c.First = seq
 		}
 		c.Records++
 		c.Last = max(c.Last, seq)
-		c.Head = hashRecord(seq, value)
+		c.Head = p.Hash
 	}()
 	switch {
 	case err != nil:

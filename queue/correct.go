@@ -90,7 +90,7 @@ func (o *Outbox) correction(seq uint64, value []byte) uint64 {
 	if old == 0 || old >= seq {
 		return 0
 	}
-	if _, err := decodeRecord(o.opt.Device, seq, value); err != nil {
+	if _, err := parseRecord(o.opt.Device, seq, value); err != nil {
 		return 0
 	}
 	return old

@@ -251,7 +251,7 @@ func salvage(path, device string) (*salvaged, error) {
 		switch {
 		case len(k) == 8 && len(raw) > 60 && raw[0] == recordVersion && !strings.HasPrefix(name, "p/"):
 			seq := binary.BigEndian.Uint64(k)
-			if _, err := decodeRecord(device, seq, raw); err == nil {
+			if _, err := parseRecord(device, seq, raw); err == nil {
 				cp := append([]byte(nil), raw...)
 				if tree {
 					s.records[seq] = cp
@@ -303,7 +303,7 @@ func salvage(path, device string) (*salvaged, error) {
 			continue
 		}
 		for _, next := range others[seq+1] {
-			np, err := decodeRecord(device, seq+1, next)
+			np, err := parseRecord(device, seq+1, next)
 			if err != nil {
 				continue
 			}

@@ -132,7 +132,7 @@ func parseMirrorLine(line []byte) (device string, seq uint64, value []byte, err 
 		return "", 0, nil, errMirrorLine
 	}
 	device = string(id[:dash])
-	if _, err := decodeRecord(device, seq, value); err != nil {
+	if _, err := parseRecord(device, seq, value); err != nil {
 		return "", 0, nil, err
 	}
 	return device, seq, value, nil
@@ -428,7 +428,7 @@ func (o *Outbox) copyMirror(ctx context.Context) error {
 			return nil
 		}
 		err := o.each(from, to, func(seq uint64, v []byte) error {
-			p, err := decodeRecord(o.opt.Device, seq, v)
+			p, err := parseRecord(o.opt.Device, seq, v)
 			if err != nil {
 				return nil // damaged: the mirror may have it from before, and learns nothing from this
 			}
@@ -662,7 +662,7 @@ func (o *Outbox) restore(from, to uint64, recs map[uint64][]byte) error {
 // startOf is the hash that a segment of these records begins with.
 func startOf(device string, first uint64, recs map[uint64][]byte) [32]byte {
 	if v, ok := recs[first]; ok {
-		if p, err := decodeRecord(device, first, v); err == nil {
+		if p, err := parseRecord(device, first, v); err == nil {
 			return p.PrevHash
 		}
 	}

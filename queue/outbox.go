@@ -169,8 +169,7 @@ type request struct {
 	draft punch.Draft
 	punch punch.Punch
 	err   error
-	done  chan struct{} // closed when punch and err stand
-	lead  chan struct{} // it is on this one to commit what waits
+	turn  chan struct{} // holds one when it is on this one to commit what waits; closed when punch and err stand
 }
 
 const (
@@ -514,7 +513,7 @@ func (o *Outbox) load() error {
 			from = last - recentTaps
 		}
 		eachRecord(tx, from, func(seq uint64, v []byte) bool {
-			if p, err := decodeRecord(o.opt.Device, seq, v); err == nil {
+			if p, err := parseRecord(o.opt.Device, seq, v); err == nil {
 				o.remember(p.Tap, seq)
 			}
 			return true
@@ -625,7 +624,7 @@ func (o *Outbox) rememberBefore(tx *bolt.Tx, seq uint64) {
 	later := o.taps
 	o.taps = nil
 	eachRecord(tx, seq-min(seq, uint64(recentTaps-len(later))), func(seq uint64, v []byte) bool {
-		if p, err := decodeRecord(o.opt.Device, seq, v); err == nil {
+		if p, err := parseRecord(o.opt.Device, seq, v); err == nil {
 			o.remember(p.Tap, seq)
 		}
 		return true

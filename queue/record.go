@@ -148,15 +148,22 @@ func checksum(key, body []byte) uint32 {
 
 // hashRecord is the chain's hash of one stored record.
 func hashRecord(seq uint64, value []byte) [32]byte {
-	h := sha256.New()
-	h.Write(seqKey(seq))
-	h.Write(value)
-	return [32]byte(h.Sum(nil))
+	return sha256.Sum256(append(append(make([]byte, 0, 8+len(value)), seqKey(seq)...), value...))
 }
 
 // decodeRecord reads the stored form back. Nothing of the result points into
 // value. An error wraps errDamaged.
 func decodeRecord(device string, seq uint64, value []byte) (punch.Punch, error) {
+	p, err := parseRecord(device, seq, value)
+	if err == nil {
+		p.Hash = hashRecord(seq, value)
+	}
+	return p, err
+}
+
+// parseRecord is decodeRecord for who has the hash already or needs none: without sha-256
+// in the processor it is the larger part of the work.
+func parseRecord(device string, seq uint64, value []byte) (punch.Punch, error) {
 	p := punch.Punch{ID: punch.NewID(device, seq), Seq: seq}
 	if len(value) < 5 {
 		return p, fmt.Errorf("punch %s: %d bytes: %w", p.ID, len(value), errDamaged)
@@ -218,7 +225,6 @@ func decodeRecord(device string, seq uint64, value []byte) (punch.Punch, error) 
 	if r.bad || len(r.b) != 0 || kerr != nil || p.Outcome < punch.Stored || p.Outcome > punch.Duplicate && what == 0 || p.Stamp.Clock > punch.Synced {
 		return p, fmt.Errorf("punch %s: fields: %w", p.ID, errDamaged)
 	}
-	p.Hash = hashRecord(seq, value)
 	return p, nil
 }
 

@@ -242,7 +242,7 @@ func (o *Outbox) fillGaps(ctx context.Context) error {
 		var gaps []run
 		next := max(first, o.letGo)
 		err := o.each(next, end, func(seq uint64, v []byte) error {
-			if _, err := decodeRecord(o.opt.Device, seq, v); err != nil {
+			if _, err := parseRecord(o.opt.Device, seq, v); err != nil {
 				return nil // damaged: as good as missing
 			}
 			if seq > next {

@@ -149,7 +149,7 @@ func (o *Outbox) lived() (earliest time.Time, ok bool, err error) {
 		lo := hi - min(hi-first, 1023)
 		var days []time.Time
 		err := o.each(lo, hi, func(seq uint64, v []byte) error {
-			p, err := decodeRecord(o.opt.Device, seq, v)
+			p, err := parseRecord(o.opt.Device, seq, v)
 			if err == nil && p.Stamp.Clock != punch.Unset && p.Stamp.ErrorBound < day {
 				days = append(days, p.Stamp.Wall.Truncate(day))
 			}
@@ -184,7 +184,7 @@ func (o *Outbox) mayGo(first, end uint64, limit time.Time) (may bool, boots map[
 	o.mu.RUnlock()
 	errYoung, errOld := errors.New("young"), errors.New("old")
 	err = o.each(first, head, func(seq uint64, v []byte) error {
-		p, err := decodeRecord(o.opt.Device, seq, v)
+		p, err := parseRecord(o.opt.Device, seq, v)
 		if err == nil {
 			err = o.complete(&p)
 		}

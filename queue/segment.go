@@ -123,7 +123,7 @@ func boltOptions(readOnly, noSync bool) *bolt.Options {
 		ReadOnly:        readOnly,
 		NoSync:          noSync,
 		NoFreelistSync:  true,
-		FreelistType:    bolt.FreelistMapType,
+		FreelistType:    bolt.FreelistArrayType,
 		InitialMmapSize: mapSize,
 		PageSize:        PageSize,
 		NoStatistics:    true,
@@ -400,7 +400,7 @@ func errorsOf(errs ...error) error {
 // All that is stored beside records carries a checksum too, over its key and its
 // value: a position with one bit flipped would pass over punches that nobody sent.
 func putSealed(b *bolt.Bucket, k, v []byte) error {
-	return b.Put(k, binary.BigEndian.AppendUint32(append([]byte(nil), v...), checksum(k, v)))
+	return b.Put(k, binary.BigEndian.AppendUint32(append(make([]byte, 0, len(v)+4), v...), checksum(k, v)))
 }
 
 // unseal returns the value without its checksum; ok is false where it is damaged
@@ -416,7 +416,9 @@ func unseal(k, v []byte) (_ []byte, ok bool) {
 // getSealed is Get and unseal in one.
 func getSealed(b *bolt.Bucket, k []byte) (_ []byte, ok bool) { return unseal(k, b.Get(k)) }
 
-func encodeHead(seq uint64, hash [32]byte) []byte { return append(seqKey(seq), hash[:]...) }
+func encodeHead(seq uint64, hash [32]byte) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(hash)), seq), hash[:]...)
+}
 
 // writeAhead appends n written zeros to a file and makes them durable.
 func writeAhead(path string, n int, noSync bool) error {

@@ -191,7 +191,7 @@ func (o *Outbox) learn(p *punch.Punch) error {
 	}
 	var began time.Time
 	err := o.each(p.Seq+1, head, func(seq uint64, v []byte) error {
-		q, err := decodeRecord(o.opt.Device, seq, v)
+		q, err := parseRecord(o.opt.Device, seq, v)
 		switch {
 		case err != nil:
 			return nil
@@ -314,7 +314,7 @@ func (o *Outbox) around(seq uint64) (a around) {
 		}
 	}
 	o.each(seq+1, head, func(s uint64, v []byte) error { // what cannot be read says nothing
-		if p, err := decodeRecord(o.opt.Device, s, v); err == nil && certain(&p) {
+		if p, err := parseRecord(o.opt.Device, s, v); err == nil && certain(&p) {
 			a.high, a.before = s, &p
 			return errHeld
 		}

@@ -375,7 +375,13 @@ const (
 type ID string
 
 // NewID returns the id of a device's n-th punch.
-func NewID(device string, seq uint64) ID { return ID(fmt.Sprintf("%s-%012d", device, seq)) }
+func NewID(device string, seq uint64) ID {
+	b := append(append(make([]byte, 0, len(device)+21), device...), '-')
+	for n := uint64(100_000_000_000); n > max(seq, 1); n /= 10 { // twelve digits at least
+		b = append(b, '0')
+	}
+	return ID(strconv.AppendUint(b, seq, 10))
+}
 
 // Seq returns the sequence number in the id, and the device.
 func (id ID) Seq() (device string, seq uint64, err error) {
