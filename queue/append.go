@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -118,9 +119,12 @@ func (o *Outbox) gather() {
 // commit stores a group in one transaction. The caller holds wmu.
 func (o *Outbox) commit(group []*request) {
 	begin := time.Now()
-	var fresh []*request
 	err := o.ready()
-	seen := map[punch.Tap]*request{}
+	var seen map[punch.Tap]*request
+	if len(group) > 1 {
+		seen = make(map[punch.Tap]*request, len(group))
+	}
+	fresh := make([]*request, 0, len(group))
 	var twins []*request
 	for _, r := range group {
 		if err != nil {
@@ -131,7 +135,7 @@ func (o *Outbox) commit(group []*request) {
 			close(r.turn)
 			continue
 		}
-		if r.draft.Tap != (punch.Tap{}) {
+		if seen != nil && r.draft.Tap != (punch.Tap{}) {
 			if seen[r.draft.Tap] != nil {
 				twins = append(twins, r)
 				continue
@@ -155,22 +159,22 @@ func (o *Outbox) commit(group []*request) {
 	type item struct {
 		r     *request
 		seq   uint64
-		value []byte
+		keyed []byte
 		hash  [32]byte
 	}
-	var items []item
+	items := make([]item, 0, len(fresh))
 	bytes := 0
 	for _, r := range fresh {
-		v, err := encodeRecord(seq+1, prev, &r.draft)
+		b, err := keyAndRecord(seq+1, prev, &r.draft)
 		if err != nil {
 			r.err = fmt.Errorf("outbox: append: %w", err)
 			close(r.turn)
 			continue
 		}
 		seq++
-		prev = hashRecord(seq, v)
-		items = append(items, item{r, seq, v, prev})
-		bytes += 16 + 8 + len(v)
+		prev = sha256.Sum256(b)
+		items = append(items, item{r, seq, b, prev})
+		bytes += 16 + len(b)
 	}
 	if len(items) > 0 {
 		move := hot+len(items) > hotMax || 16+hotBytes+bytes > inlineMax
@@ -187,11 +191,12 @@ func (o *Outbox) commit(group []*request) {
 				b.FillPercent = 1
 			}
 			for _, it := range items {
-				if err := b.Put(seqKey(it.seq), it.value); err != nil {
+				if err := b.Put(it.keyed[:keyBytes], it.keyed[keyBytes:]); err != nil {
 					return err
 				}
 			}
-			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(seq, prev))
+			last := &items[len(items)-1]
+			return putSealed(tx.Bucket(bktMeta), keyHead, encodeHead(last.seq, last.hash))
 		})
 		if err == nil {
 			if move {
@@ -209,7 +214,7 @@ func (o *Outbox) commit(group []*request) {
 		if err != nil {
 			it.r.err = fmt.Errorf("outbox: append: the outcome is unknown: %w", err)
 		} else {
-			it.r.punch, it.r.err = parseRecord(o.opt.Device, it.seq, it.value)
+			it.r.punch, it.r.err = parseRecord(o.opt.Device, it.seq, it.keyed[keyBytes:])
 			it.r.punch.Hash = it.hash
 			o.remember(it.r.draft.Tap, it.seq)
 		}

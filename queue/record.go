@@ -76,10 +76,19 @@ const (
 	maxRaw  = 64
 )
 
+// keyBytes is the length of a record's key.
+const keyBytes = 8
+
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
 // encodeRecord returns the stored form of d as punch number seq.
 func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
+	b, err := keyAndRecord(seq, prev, d)
+	return b[min(keyBytes, len(b)):], err
+}
+
+// keyAndRecord is encodeRecord with the key in front, as checksum and hash want it.
+func keyAndRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 	outcome, kind := d.Outcome, d.Kind
 	switch outcome {
 	case punch.BlockedBadge:
@@ -102,7 +111,7 @@ func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 	case len(d.Raw) > maxRaw || d.Bits < 0 || d.Bits > 8*maxRaw || d.Bits > 8*len(d.Raw):
 		return nil, fmt.Errorf("%d raw bits in %d bytes: at most %d bytes are kept", d.Bits, len(d.Raw), maxRaw)
 	}
-	b := make([]byte, 0, 160)
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 176), seq)
 	b = append(b, recordVersion, byte(outcome)<<4|byte(d.Stamp.Clock)&0xf)
 	b = appendText(b, kind.String())
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Stamp.Wall.UnixMilli()))
@@ -137,7 +146,7 @@ func encodeRecord(seq uint64, prev [32]byte, d *punch.Draft) ([]byte, error) {
 		b = appendText(append(b, extAudit), string(a))
 	}
 	b = append(b, 0)
-	return binary.BigEndian.AppendUint32(b, checksum(seqKey(seq), b)), nil
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
 }
 
 func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
@@ -148,7 +157,7 @@ func checksum(key, body []byte) uint32 {
 
 // hashRecord is the chain's hash of one stored record.
 func hashRecord(seq uint64, value []byte) [32]byte {
-	return sha256.Sum256(append(append(make([]byte, 0, 8+len(value)), seqKey(seq)...), value...))
+	return sha256.Sum256(append(binary.BigEndian.AppendUint64(make([]byte, 0, keyBytes+len(value)), seq), value...))
 }
 
 // decodeRecord reads the stored form back. Nothing of the result points into
