@@ -29,8 +29,13 @@ func init() {
 	if os.Getpid() != 1 || what == "" {
 		return
 	}
-	time.AfterFunc(10*time.Minute, powerOff) // whatever becomes of who started us
 	err := powerSetup()
+	if what == "cards" && err == nil { // it goes on as a test
+		if err = powerStores(); err == nil {
+			return
+		}
+	}
+	time.AfterFunc(10*time.Minute, powerOff) // whatever becomes of who started us
 	if err == nil {
 		switch what {
 		case "punch":
@@ -75,6 +80,14 @@ func powerSetup() error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return fmt.Errorf("there is no disk")
+}
+
+// powerStores makes the test of the cards what this program does next: its first disk is
+// what a card holds, its second has outboxes to begin with.
+func powerStores() error {
+	os.Args = []string{os.Args[0], "-test.run=^TestCardsInside$", "-test.timeout=0"}
+	return errorsOf(os.Setenv("CARD_FROM", "/dev/vda"), os.Mkdir("/stores", 0o755),
+		unix.Mount("/dev/vdb", "/stores", "ext4", unix.MS_RDONLY, ""))
 }
 
 // powerMark is a promise, noted on the disk itself, in a sector behind the file

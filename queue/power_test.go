@@ -115,6 +115,9 @@ func (r powerResult) bad() bool {
 // powerMachine is what the virtual machines are started with.
 type powerMachine struct {
 	dir, kernel, initrd string
+	// Where it is not "", it has one processor only, whose instructions are its clock:
+	// QEMU's -icount.
+	clock string
 }
 
 func newPowerMachine(t *testing.T) (*powerMachine, int) {
@@ -124,20 +127,20 @@ func newPowerMachine(t *testing.T) (*powerMachine, int) {
 		t.Skip("the power is not cut here: make durability-power does it")
 	}
 	m := &powerMachine{dir: t.TempDir()}
-	root := os.Getenv("POWER_KERNEL")
-	kernels, _ := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
-	if len(kernels) != 1 {
-		t.Fatalf("POWER_KERNEL=%q is no unpacked kernel package: it holds %d kernels", root, len(kernels))
-	}
-	m.kernel, m.initrd = kernels[0], filepath.Join(m.dir, "initrd")
-	if err := m.pack(root); err != nil {
+	if err := m.pack(os.Getenv("POWER_KERNEL")); err != nil {
 		t.Fatal(err)
 	}
 	return m, n
 }
 
-// pack makes the first file system of the guest: this very program, and modules.
-func (m *powerMachine) pack(root string) error {
+// pack takes the kernel of an unpacked package and makes the first file system of the
+// guest: this very program, and modules, those that all need and more of them.
+func (m *powerMachine) pack(root string, more ...string) error {
+	kernels, _ := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
+	if len(kernels) != 1 {
+		return fmt.Errorf("POWER_KERNEL=%q is no unpacked kernel package: it holds %d kernels", root, len(kernels))
+	}
+	m.kernel, m.initrd = kernels[0], filepath.Join(m.dir, "initrd")
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -179,7 +182,7 @@ func (m *powerMachine) pack(root string) error {
 	add("dev/console", 0o020600, 1, nil)
 	add("init", 0o100755, 0, init)
 	add("mod", 0o040755, 0, nil)
-	mods, err := powerModules(root, "virtio_pci", "virtio_blk", "loop", "ext4", "crc32c_generic")
+	mods, err := powerModules(root, append([]string{"virtio_pci", "virtio_blk", "loop", "ext4", "crc32c_generic"}, more...)...)
 	if err != nil {
 		return err
 	}
@@ -251,9 +254,13 @@ func powerModules(root string, names ...string) (out [][]byte, err error) {
 func (m *powerMachine) run(what string, megabytes int, disk []string, within time.Duration, fn func(line string, cut func(after time.Duration))) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	args := []string{"-machine", "pc,accel=tcg", "-smp", "2", "-m", strconv.Itoa(megabytes), "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+	processors := []string{"-smp", "2"}
+	if m.clock != "" {
+		processors = []string{"-smp", "1", "-icount", m.clock}
+	}
+	args := []string{"-machine", "pc,accel=tcg", "-m", strconv.Itoa(megabytes), "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", m.kernel, "-initrd", m.initrd, "-append", "console=ttyS0 loglevel=1 panic=-1 " + what}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, disk...)...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", slices.Concat(args, processors, disk)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -446,21 +453,22 @@ func (m *powerMachine) look(jobs []*powerJob) (results []powerResult, err error)
 // disk makes an empty disk: 64 MB of ext4, and room for marks behind it.
 func (m *powerMachine) disk(name string) error {
 	const size = 64 << 20
+	return errorsOf(makeDisk(name, size), os.Truncate(name, size+powerTail))
+}
+
+// makeDisk makes a file that holds an ext4 file system.
+func makeDisk(name string, size int64, options ...string) error {
 	mkfs, err := exec.LookPath("mkfs.ext4")
 	if err != nil {
 		mkfs = "/usr/sbin/mkfs.ext4"
 	}
-	err = os.WriteFile(name, nil, 0o600)
-	if err == nil {
-		err = os.Truncate(name, size)
-	}
-	if err != nil {
+	if err := errorsOf(os.WriteFile(name, nil, 0o600), os.Truncate(name, size)); err != nil {
 		return err
 	}
-	if out, err := exec.Command(mkfs, "-q", "-F", "-b", "4096", name).CombinedOutput(); err != nil {
+	if out, err := exec.Command(mkfs, append(options, "-q", "-F", "-b", "4096", name)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", mkfs, err, out)
 	}
-	return os.Truncate(name, size+powerTail)
+	return nil
 }
 
 // recording makes a job of one run with cuts in it.
