@@ -159,13 +159,8 @@ func (d disk) blank(path string) error {
 	st, err := f.Stat()
 	if err == nil {
 		size := st.Size()
-		_, err = f.WriteAt(make([]byte, size), 0)
-		if rest := -size & (largestCluster - 1); err == nil && rest > 0 {
-			// The last cluster is the file's own; a full card refuses only what lies
-			// behind it, and has then written up to there.
-			if _, full := f.WriteAt(make([]byte, rest), size); full != nil && !errors.Is(full, syscall.ENOSPC) {
-				err = full
-			}
+		if _, err = f.WriteAt(make([]byte, size), 0); err == nil {
+			err = blankBehind(f, size)
 		}
 	}
 	if err == nil {
@@ -174,6 +169,28 @@ func (d disk) blank(path string) error {
 		}
 	}
 	return errors.Join(err, f.Close())
+}
+
+// blankBehind writes zeros behind the end of a file, to the end of its last cluster and
+// perhaps further.
+func blankBehind(f *os.File, size int64) error {
+	zeros := make([]byte, -size&(largestCluster-1))
+	_, err := f.WriteAt(zeros, size)
+	if !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	// The last cluster is the file's own. A full card refuses what lies behind it, and with
+	// it what is in one write, so that it is given one sector at a time.
+	for at, end := size, size+int64(len(zeros)); at < end; {
+		n := 512 - at%512
+		if _, err := f.WriteAt(zeros[:n], at); errors.Is(err, syscall.ENOSPC) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		at += n
+	}
+	return nil
 }
 
 // wipe overwrites a file and removes it. A file that is not there is wiped.
@@ -191,7 +208,34 @@ func (d disk) replace(path string, text []byte) error {
 	if err := d.blank(path); err != nil {
 		return err
 	}
-	return d.put(path, text, 0o644)
+	return d.putCard(path, text)
+}
+
+// putCard is put for a file that stays on the card. It may be given a cluster that was
+// another file's, an editor's older form for one: what that held is overwritten up to the
+// cluster's end.
+func (d disk) putCard(path string, text []byte) error {
+	if err := d.step("create", path); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if stop := d.step("write", path); stop == nil {
+		if _, err = f.Write(text); err == nil {
+			err = blankBehind(f, int64(len(text)))
+		}
+	} else {
+		_, _ = f.Write(text[:len(text)/2]) // as a power cut does
+		err = stop
+	}
+	if err == nil {
+		if err = d.step("sync", path); err == nil {
+			err = errors.Join(f.Sync(), f.Truncate(int64(len(text))), f.Sync())
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 // mostFree is how much free space of a card is overwritten at most: what is larger
@@ -387,9 +431,9 @@ func (p *provisioner) sweep() error {
 // that fits, or nothing.
 func (p *provisioner) leaveReceipt(r *receipt) error {
 	path := filepath.Join(p.boot, receiptName)
-	err := p.disk.put(path, forNotepad(r.words()), 0o644)
+	err := p.disk.putCard(path, forNotepad(r.words()))
 	if errors.Is(err, syscall.ENOSPC) {
-		err = p.disk.put(path, forNotepad(r.headline()), 0o644)
+		err = p.disk.putCard(path, forNotepad(r.headline()))
 	}
 	if errors.Is(err, syscall.ENOSPC) {
 		return p.disk.remove(path)

@@ -124,15 +124,29 @@ func (c *cardFAT) bare() {
 	c.mount(0)
 }
 
+// littered has a secret in every cluster that is free.
+func (c *cardFAT) littered() {
+	c.t.Helper()
+	c.fill(strings.Repeat("CANARY-older secret\n", 1000))
+	unix.Sync()
+	if err := os.Remove(filepath.Join(c.boot, "vmlinuz")); err != nil {
+		c.t.Fatal(err)
+	}
+	if n := bytes.Count(c.raw(), []byte("CANARY")); n < 100 {
+		c.t.Fatalf("%d secrets on the card: this test sees nothing", n)
+	}
+	c.mount(0)
+}
+
 // fill leaves no free cluster.
-func (c *cardFAT) fill() {
+func (c *cardFAT) fill(with string) {
 	c.t.Helper()
 	f, err := os.Create(filepath.Join(c.boot, "vmlinuz"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	for err == nil {
-		_, err = f.Write(make([]byte, 2048))
+		_, err = f.WriteString(with)
 	}
 	if !errors.Is(err, syscall.ENOSPC) || f.Close() != nil {
 		c.t.Fatal(err)
@@ -181,18 +195,44 @@ func TestKernelCardsPartitionKeepsNoSecret(t *testing.T) {
 			c.put("feishu-secret", canaryFeishu)
 			good(c)
 		})
+		card("older forms wherever there is room", func(c *cardFAT) {
+			c.littered()
+			c.put("punchclock.toml", goodCard, "feishu-secret", canaryFeishu)
+			if r, err := c.run(); err != nil || r.Outcome != installedOutcome {
+				c.t.Fatalf("%+v %v", r, err)
+			}
+			c.bare()
+		})
+		card("older forms wherever there is room, and a mistake", func(c *cardFAT) {
+			c.littered()
+			c.put("punchclock.toml", strings.Replace(goodCard, "timezone =", "timezoen =", 1))
+			if r, err := c.run(); err != nil || r.Outcome != refusedOutcome {
+				c.t.Fatalf("%+v %v", r, err)
+			}
+			c.bare()
+		})
 		card("UTF-16", func(c *cardFAT) {
 			c.put("punchclock.toml", utf16Text(endian.LittleEndian, c.text(goodCard)), "feishu-secret", utf16Text(endian.LittleEndian, canaryFeishu))
 			good(c)
 		})
 		card("full", func(c *cardFAT) {
 			c.put("punchclock.toml", goodCard, "feishu-secret", canaryFeishu)
-			c.fill()
+			c.fill(strings.Repeat("\x00", 2048))
 			good(c)
 		})
 		card("full, and a mistake", func(c *cardFAT) {
-			c.put("punchclock.toml", strings.Replace(goodCard, "timezone =", "timezoen =", 1))
-			c.fill()
+			// In the same clusters was an older and longer form.
+			wrong := c.text(strings.Replace(goodCard, "timezone =", "timezoen =", 1))
+			c.put("punchclock.toml", wrong+strings.Repeat("# CANARY-older\n", 40))
+			c.fill(strings.Repeat("\x00", 2048))
+			unix.Sync()
+			if err := os.Truncate(filepath.Join(c.boot, "punchclock.toml"), int64(len(wrong))); err != nil {
+				c.t.Fatal(err)
+			}
+			if n := bytes.Count(c.raw(), []byte("CANARY-older")); n < 10 {
+				c.t.Fatalf("%d older secrets on the card: this test sees nothing", n)
+			}
+			c.mount(0)
 			r, err := c.run()
 			if err != nil || r.Outcome != refusedOutcome || r.Problems[0].Line != 6 {
 				c.t.Fatalf("%+v %v", r, err)
