@@ -291,7 +291,13 @@ key = "logs-key.pem"
 		all := func() bool { return len(b.collected()) == said }
 		defer func() {
 			if t.Failed() {
-				t.Logf("%d of %d lines collected\n%s", len(b.collected()), said, b.run("journalctl", "--no-pager", "-n", "60", "-u", "punchclock-logs", "-u", "rsyslog", "-t", "punchclock"))
+				got, missing := b.collected(), []int{}
+				for n := range said {
+					if got[fmt.Sprintf("line %d.", n)] == 0 {
+						missing = append(missing, n)
+					}
+				}
+				t.Logf("%d of %d lines collected, not %v\n%s", len(got), said, missing, b.run("journalctl", "--no-pager", "-n", "60", "-u", "punchclock-logs", "-u", "rsyslog", "-t", "punchclock"))
 			}
 		}()
 		say(200)
