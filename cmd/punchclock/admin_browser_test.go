@@ -65,6 +65,14 @@ func (w *technician) says(words string) {
 	w.until(fmt.Sprintf("document.body.innerText.includes(%q)", words))
 }
 
+// readyToTap waits until the clock waits for a card. The page says so when the form is
+// sent, which is a moment before that has arrived.
+func (w *technician) readyToTap() {
+	w.t.Helper()
+	w.says("請在 30 秒內刷卡")
+	time.Sleep(time.Second)
+}
+
 // press presses the button of these words, once the page's script runs.
 func (w *technician) press(words string) {
 	w.t.Helper()
@@ -141,7 +149,7 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 
 	// Tap now: somebody's card, and a broken frame.
 	w.press("刷卡")
-	w.says("請在 30 秒內刷卡")
+	w.readyToTap()
 	w.shot("tap-waiting")
 	if r := h.tap(h.people[1]); r.Outcome != "stored" { // a punch all the same
 		t.Errorf("%+v", r)
@@ -151,7 +159,7 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	w.says("0a0000015e")
 	w.shot("tap-card")
 	w.press("刷卡")
-	w.says("請在 30 秒內刷卡")
+	w.readyToTap()
 	frame := devicetest.RDM6300(h.people[1].card)
 	frame[5] ^= 1
 	h.send(frame)
@@ -173,8 +181,7 @@ func TestTechnicianAndHRDoTheirWorkOnTheAdminPage(t *testing.T) {
 	w.press("000005")
 	w.says("要給這個人一張卡")
 	w.press("讀入卡片")
-	w.says("請在 30 秒內刷卡")
-	time.Sleep(time.Second) // that is said when the form is sent, not when it has arrived
+	w.readyToTap()
 	if r := h.tap(stranger); r.Outcome != "misread" || r.Reason != "learned" {
 		t.Errorf("a card that is read in: %+v", r)
 	}
