@@ -559,9 +559,8 @@ func (f *figures) cards() {
 // inside measures the cards in a virtual machine with one processor and a kernel of its
 // own, whose time is the number of instructions executed, at 1 ns each, about a
 // Raspberry Pi 3's. This machine has other things to do: where they take the processor
-// for some milliseconds in every second, as a monitor in its kernel does, they hit one
-// sync in a hundred, and two syncs twice as often as one. Then the hundredth part of both
-// is a figure of those others. In there is nobody else.
+// for milliseconds, they hit two syncs twice as often as one, and that is in the slowest
+// hundredth. In there is nobody else.
 func (f *figures) inside(root string) {
 	m := &powerMachine{dir: f.TempDir(), clock: "shift=0,sleep=off"}
 	if err := m.pack(root, "fuse"); err != nil {
